@@ -1,0 +1,161 @@
+"""Physical properties attached to a structure, and the labelled structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+
+from alflow.errors import StructureError
+from alflow.structures._structure import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+_CODEC_VERSION = 1
+_ARRAYS = ("forces", "stress", "dipole", "moments")
+_SCALARS = ("energy", "energy_extrapolated", "total_moment")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Properties:
+    """What a calculation says about one structure. None means: not computed.
+
+    Parameters
+    ----------
+    energy
+        eV per cell, force-consistent (free energy): the training target
+    energy_extrapolated
+        eV per cell, extrapolated to zero smearing: hull energies; None where the code has no smearing
+    forces
+        (n_atoms, 3), eV/Å
+    stress
+        (3, 3), eV/Å³, symmetric, ASE's sign: positive = the cell wants to shrink
+    dipole
+        (3,), e·Å
+    moments
+        (n_atoms,) or (n_atoms, 3), µB, computed
+    total_moment
+        µB per cell
+    """
+
+    energy: float
+    energy_extrapolated: float | None = None
+    forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
+    dipole: NDArray[np.float64] | None = None
+    moments: NDArray[np.float64] | None = None
+    total_moment: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.array(value, dtype=np.float64)
+            if name == "stress" and array.shape == (6,):
+                xx, yy, zz, yz, xz, xy = array
+                array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    @property
+    def hull_energy(self) -> float:
+        """The energy for phase diagrams, eV per cell: extrapolated where there is one."""
+        return self.energy if self.energy_extrapolated is None else self.energy_extrapolated
+
+    def to_bytes(self) -> bytes:
+        """Compact, exact, versioned serialisation."""
+        content: dict[str, Any] = {"v": _CODEC_VERSION}
+        for name in _SCALARS:
+            value = getattr(self, name)
+            if value is not None:
+                content[name] = float(value)
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if array is not None:
+                content[name] = [list(array.shape), array.astype("<f8").tobytes()]
+        packed: bytes = msgpack.packb(content)
+        return packed
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> Properties:
+        """Inverse of :meth:`to_bytes`; raises StructureError for a damaged or newer blob."""
+        try:
+            content = msgpack.unpackb(blob)
+            if content.pop("v") != _CODEC_VERSION:
+                raise StructureError("properties written by a newer alflow: upgrade it")
+            for name in _ARRAYS:
+                if name in content:
+                    shape, data = content[name]
+                    content[name] = np.frombuffer(data, dtype="<f8").reshape(shape)
+            return cls(**content)
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise StructureError(f"damaged properties blob: {error!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledStructure:
+    """A structure with its computed properties: one training example."""
+
+    structure: Structure
+    properties: Properties
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms) -> LabelledStructure:
+        """Read labels from ``REF_energy`` / ``REF_forces`` / ``REF_stress``, else from an attached calculator's results.
+
+        Raises
+        ------
+        StructureError
+            if there is no energy, or an array has the wrong shape or is not finite
+        """
+        structure = Structure.from_atoms(atoms)
+        if "REF_energy" in atoms.info:
+            energy = atoms.info["REF_energy"]
+            extrapolated = atoms.info.get("REF_energy_extrapolated")
+            forces = atoms.arrays.get("REF_forces")
+            stress = atoms.info.get("REF_stress")
+        elif atoms.calc is not None and "energy" in getattr(atoms.calc, "results", {}):
+            results = atoms.calc.results
+            extrapolated = results["energy"] if "free_energy" in results else None
+            energy = results.get("free_energy", results["energy"])
+            forces, stress = results.get("forces"), results.get("stress")
+        else:
+            raise StructureError(
+                f"{structure.formula} carries no labels: expected REF_energy (and REF_forces, REF_stress) "
+                "or an attached single-point calculator with an energy"
+            )
+        if stress is not None:
+            stress = np.asarray(stress, dtype=np.float64)
+            if stress.shape == (9,):
+                stress = stress.reshape(3, 3)
+            if stress.shape not in {(6,), (3, 3)}:
+                raise StructureError(f"{structure.formula}: stress has shape {stress.shape}; give (6,) or (3, 3) in eV/Å³")
+        if forces is not None and np.shape(forces) != (structure.n_atoms, 3):
+            raise StructureError(f"{structure.formula}: forces have shape {np.shape(forces)}, not ({structure.n_atoms}, 3)")
+        for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
+            if value is not None and not np.isfinite(value).all():
+                raise StructureError(f"{structure.formula}: {name} holds values that are not finite")
+        properties = Properties(
+            energy=float(energy),
+            energy_extrapolated=None if extrapolated is None else float(extrapolated),
+            forces=forces,
+            stress=stress,
+        )
+        return cls(structure=structure, properties=properties)
+
+    def to_atoms(self) -> Atoms:
+        """Return :class:`ase.Atoms` with the labels as ``REF_*`` entries."""
+        atoms = self.structure.to_atoms()
+        atoms.info["REF_energy"] = self.properties.energy
+        if self.properties.energy_extrapolated is not None:
+            atoms.info["REF_energy_extrapolated"] = self.properties.energy_extrapolated
+        if self.properties.forces is not None:
+            atoms.arrays["REF_forces"] = np.array(self.properties.forces)
+        if self.properties.stress is not None:
+            atoms.info["REF_stress"] = np.array(self.properties.stress)
+        return atoms
