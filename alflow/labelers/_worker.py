@@ -1,0 +1,85 @@
+"""What runs on this machine: the worker's local configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alflow.labelers._theory import Moments
+
+WORKER_FILE = "alflow-worker.yaml"
+
+
+class CalculatorSettings(BaseModel):
+    """An ASE calculator that this machine may run: import path, arguments, and what is known about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calculator: str = Field(
+        description="import path of the calculator's class, e.g. `ase.calculators.emt.EMT`",
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
+    )
+    arguments: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="keyword arguments of the class; `${NAME}` is replaced by the environment variable, nothing else is",
+    )
+    convergence: str = Field(
+        default="auto",
+        description="the evidence of convergence: `analytic` for a potential without self-consistency; else the "
+        "attribute or method of the calculator that is true after convergence, e.g. `scf.converged`; `auto` looks for "
+        "`converged`",
+    )
+    code: str | None = Field(
+        default=None,
+        description="program and version behind the calculator, e.g. `espresso 7.3`; default: the Python package",
+    )
+    files: Mapping[str, Path] = Field(
+        default_factory=dict,
+        description="files that define the physics (pseudopotentials, fitted potentials), by role; their content is "
+        "hashed into the theory, and arguments equal to such a path count by content, not by place",
+    )
+    not_physics: tuple[str, ...] = Field(
+        default=("directory", "label", "txt", "logfile", "command"),
+        description="arguments that do not change the numbers; they stay out of the theory",
+    )
+    elements: tuple[str, ...] | None = Field(default=None, description="element symbols it handles; default: any")
+    periodic_directions: tuple[Annotated[int, Field(ge=0, le=3)], ...] = Field(
+        default=(0, 1, 2, 3), description="numbers of periodic directions it handles"
+    )
+    stress: bool = Field(default=True, description="it computes the stress of three-dimensional crystals")
+    charge: bool = Field(default=False, description="it reads the total charge from `atoms.info['charge']`")
+    moments: Moments = Field(default=Moments.NONE, description="initial magnetic moments that it uses")
+    net_force_limit: float | None = Field(
+        default=0.01, gt=0, description="largest accepted net force per atom, eV/Å; null where it need not vanish"
+    )
+    reuse: bool = Field(
+        default=False,
+        description="keep one calculator for all structures; for models that are slow to load and remember nothing",
+    )
+
+
+class WorkerConfig(BaseModel):
+    """The worker's local file: which calculators may run here, and how the worker takes jobs.
+
+    What runs is decided here and never by a row of the ledger, so that access to the database is not access to the
+    machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labelers: Mapping[str, CalculatorSettings] = Field(
+        default_factory=dict,
+        description="calculators for the labeler `ase`, by the name that campaigns use",
+    )
+    lease_seconds: float = Field(
+        default=60.0, gt=0, description="a job whose worker is silent for so long is given to another, s"
+    )
+    batch: int = Field(default=4, ge=1, description="jobs claimed at once")
+    poll_seconds: float = Field(default=2.0, gt=0, description="pause before an empty queue is asked again, s")
+    scratch: Path | None = Field(
+        default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
+    )
+    keep_files: bool = Field(default=True, description="keep the directory of a successful calculation")
