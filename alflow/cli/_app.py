@@ -1,0 +1,118 @@
+"""The Typer application: which commands there are, in which order, with an example each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import alflow
+from alflow.cli import _data, _db, _drive, _look, _models, _queue, _start
+from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
+
+
+class AlflowGroup(TyperGroup):
+    """The top command: turns exceptions into a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; ``--debug`` lets every exception through with its traceback."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if ctx.params.get("debug"):
+                raise
+            print_interrupted()
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:
+            silence_broken_pipe()
+            raise typer.Exit(ExitCode.OK) from None
+        except Exception as error:
+            message = describe(error)
+            if ctx.params.get("debug") or message is None:
+                if message is None and not _is_control_flow(error):
+                    sys.stderr.write(f"{BUG_NOTE}\n")
+                raise
+            print_error(message)
+            raise typer.Exit(ExitCode.USER_ERROR) from None
+
+
+def _is_control_flow(error: Exception) -> bool:
+    """True for the exceptions by which the command-line library ends a command or reports a usage error."""
+    return type(error).__module__.split(".")[0] in {"click", "typer"}
+
+
+app = typer.Typer(
+    cls=AlflowGroup,
+    name="alflow",
+    help="Active learning for materials discovery with as few expensive calculations as possible.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: alflow init, alflow check, alflow run",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"alflow {alflow.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="ALFLOW_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Active learning for materials discovery with as few expensive calculations as possible."""
+
+
+def _add(
+    group: typer.Typer, function: Callable[..., None], name: str, example: str, *, panel: str | None = None
+) -> None:
+    group.command(name, epilog=f"Example: {example}", rich_help_panel=panel, no_args_is_help=False)(function)
+
+
+_CAMPAIGN, _LOOK, _DATA, _MACHINES = "Campaign", "Look", "Data", "Machines and potentials"
+
+_add(app, _start.init, "init", "alflow init --elements Ni,Pt --labeler emt", panel=_CAMPAIGN)
+_add(app, _start.check, "check", "alflow check campaign.yaml", panel=_CAMPAIGN)
+_add(app, _drive.plan, "plan", "alflow plan campaign.yaml", panel=_CAMPAIGN)
+_add(app, _drive.run, "run", "alflow run campaign.yaml --labels 100", panel=_CAMPAIGN)
+_add(app, _drive.status, "status", "alflow status --json", panel=_CAMPAIGN)
+_add(app, _drive.approve, "approve", "alflow approve 12 15 18", panel=_CAMPAIGN)
+_add(app, _drive.pin, "pin", "alflow pin 42 --reason 'looks like L1_0'", panel=_CAMPAIGN)
+_add(app, _drive.exclude, "exclude", "alflow exclude 43 --reason 'unphysical stacking'", panel=_CAMPAIGN)
+
+_add(app, _look.ls, "ls", "alflow ls 'Ni,Pt,u>1,state=pooled,e_hull<0.05' -c id,formula,u -s -u", panel=_LOOK)
+_add(app, _look.show, "show", "alflow show 42", panel=_LOOK)
+_add(app, _look.why, "why", "alflow why 42", panel=_LOOK)
+_add(app, _look.report, "report", "alflow report --output report.html", panel=_LOOK)
+
+_add(app, _data.add, "add", "alflow add polymorphs.cif frames.extxyz", panel=_DATA)
+_add(app, _data.import_, "import", "alflow import labels.extxyz --theory pbe-500eV", panel=_DATA)
+_add(app, _data.export, "export", "alflow export 'Ni,state=labelled' --output train.extxyz", panel=_DATA)
+
+_add(app, _drive.worker, "worker", "alflow worker --until idle --config alflow-worker.yaml", panel=_MACHINES)
+_add(app, _models.train, "train", "alflow train train.extxyz --output model", panel=_MACHINES)
+_add(app, _models.evaluate, "eval", "alflow eval model test.extxyz --json", panel=_MACHINES)
+
+queue_app = typer.Typer(no_args_is_help=True, help="Look at labelling jobs and act on them.")
+_add(queue_app, _queue.ls, "ls", "alflow queue ls --state failed")
+_add(queue_app, _queue.retry, "retry", "alflow queue retry 7 9")
+_add(queue_app, _queue.release, "release", "alflow queue release 7")
+_add(queue_app, _queue.cancel, "cancel", "alflow queue cancel 7")
+app.add_typer(queue_app, name="queue", rich_help_panel=_MACHINES)
+
+db_app = typer.Typer(no_args_is_help=True, help="Look after the ledger's database.")
+_add(db_app, _db.upgrade, "upgrade", "alflow db upgrade")
+_add(db_app, _db.stats, "stats", "alflow db stats --json")
+_add(db_app, _db.backup, "backup", "alflow db backup --output backup.db")
+app.add_typer(db_app, name="db", rich_help_panel=_MACHINES)

@@ -1,0 +1,218 @@
+"""Data on stdout: tables, JSON and CSV, each from the same rows."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    key
+        name in JSON and CSV
+    label
+        heading for people; the key where empty
+    unit
+        shown under the heading; ``eV``, ``Å³``, …
+    digits
+        decimals of floating-point values in the table (JSON and CSV carry them in full)
+    elastic
+        True for the column that may wrap on a narrow terminal
+    """
+
+    key: str
+    label: str = ""
+    unit: str = ""
+    digits: int = 3
+    elastic: bool = False
+
+
+def jsonable(value: Any) -> Any:
+    """Turn rows, settings, arrays, times and paths into what JSON can carry; numbers that are not finite become null."""
+    if value is None or isinstance(value, (bool, int, str)) and not isinstance(value, Enum):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if hasattr(value, "model_dump"):
+        return jsonable(value.model_dump(mode="json"))
+    if hasattr(value, "content_hash") and hasattr(value, "positions"):
+        return _structure(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, Iterable):
+        return [jsonable(item) for item in value]
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def _structure(structure: Any) -> dict[str, Any]:
+    """JSON form of a structure: geometry, electronic state and identity."""
+    moments = structure.moments
+    return {
+        "content_hash": structure.content_hash,
+        "formula": structure.formula,
+        "cell": structure.cell.tolist(),
+        "pbc": structure.pbc.tolist(),
+        "numbers": structure.numbers.tolist(),
+        "positions": structure.positions.tolist(),
+        "charge": structure.charge,
+        "moments": None if moments is None else moments.tolist(),
+    }
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(json.dumps(jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_csv(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows with a heading line; numbers in full, None as an empty field."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([column.key for column in columns])
+    for row in rows:
+        cells = [jsonable(row.get(column.key)) for column in columns]
+        writer.writerow([json.dumps(c, ensure_ascii=False) if isinstance(c, (dict, list)) else c for c in cells])
+    sys.stdout.write(stream.getvalue())
+
+
+def print_rows(
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool = False,
+    as_csv: bool = False,
+    title: str | None = None,
+) -> None:
+    """Write rows as a table, or as JSON or CSV where asked for."""
+    if as_json:
+        print_json([{column.key: row.get(column.key) for column in columns} for row in rows])
+    elif as_csv:
+        print_csv(columns, rows)
+    else:
+        from alflow.cli._console import stdout
+
+        stdout().print(make_table(columns, rows, title=title))
+
+
+def make_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, title: str | None = None) -> Any:
+    """Return a rich table: quiet lines, numbers to the right, units in the heading."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        values = [row.get(column.key) for row in rows]
+        numeric = any(_is_number(v) for v in values) and all(v is None or _is_number(v) for v in values)
+        heading = Text(column.label or column.key, style="bold")
+        if column.unit:
+            heading.append(f" {column.unit}", style="not bold dim")
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            no_wrap=not column.elastic,
+            overflow="fold" if column.elastic else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(cell_text(row.get(c.key), c.digits), style=cell_style(c.key, row)) for c in columns))
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def cell_text(value: Any, digits: int = 3) -> str:
+    """Write one value for people."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
+        small = value != 0.0 and abs(value) < 0.5 * 10.0**-digits
+        return f"{value:.1e}" if small or abs(value) >= 1e7 else f"{value:.{digits}f}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={cell_text(item, digits)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell_text(item, digits) for item in value)
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+_STATE_STYLES = {
+    "labelled": "green",
+    "done": "green",
+    "queued": "cyan",
+    "selected": "cyan",
+    "running": "cyan",
+    "leased": "cyan",
+    "submitted": "cyan",
+    "active": "green",
+    "waiting": "yellow",
+    "retry_wait": "yellow",
+    "duplicate": "dim",
+    "rejected": "dim",
+    "cancelled": "dim",
+    "failed": "red",
+    "quarantined": "red",
+}
+
+
+def cell_style(key: str, row: Mapping[str, Any]) -> str:
+    """Colour of a cell: only states carry one."""
+    return _STATE_STYLES.get(str(row.get("state")), "") if key == "state" else ""
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in at most two units: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def size(n_bytes: float) -> str:
+    """Write a number of bytes: ``812 B``, ``1.4 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+def plural(n: int, noun: str, many: str | None = None) -> str:
+    """Write a count with its noun: ``1 label``, ``3 labels``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {many or noun + 's'}"

@@ -1,0 +1,179 @@
+"""What a command is about: which campaign file, which ledger, which campaign in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alflow.errors import NotFoundError, UserError
+
+if TYPE_CHECKING:
+    from alflow.ledger import CampaignRow, Ledger
+
+DEFAULT_FILE = "campaign.yaml"
+_SUFFIXES = {".yaml", ".yml"}
+_MAX_BYTES = 1_000_000
+
+
+def looks_like_campaign(path: Path) -> bool:
+    """True where the top level of a YAML file has the keys that every campaign file has."""
+    if path.stat().st_size > _MAX_BYTES:
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return all(re.search(rf"^{key}\s*:", text, flags=re.MULTILINE) for key in ("elements", "theory"))
+
+
+def find_campaign_file(directory: Path) -> Path:
+    """Return ``campaign.yaml`` of a directory, else its only campaign file.
+
+    Raises
+    ------
+    UserError
+        if there is none, or more than one
+    """
+    default = directory / DEFAULT_FILE
+    if default.is_file():
+        return default
+    yamls = (p for p in sorted(directory.iterdir()) if p.suffix in _SUFFIXES and p.is_file())
+    found = [path for path in yamls if looks_like_campaign(path)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(
+            f"no campaign file in {directory.resolve()}: name one, or write one with `alflow init`; "
+            "to look into a ledger without a campaign file use --ledger"
+        )
+    names = ", ".join(path.name for path in found)
+    raise UserError(f"{len(found)} campaign files in {directory.resolve()} ({names}): name the one you mean")
+
+
+def ledger_url(text: str) -> str:
+    """Turn the path of an SQLite file into a database URL; leave URLs as they are."""
+    return text if "://" in text else f"sqlite:///{Path(text).expanduser().resolve()}"
+
+
+def is_file_name(campaign: str) -> bool:
+    """True where a campaign was given as a file and not by its name in a ledger."""
+    return Path(campaign).suffix in _SUFFIXES or "/" in campaign or Path(campaign).is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A ledger and the campaign meant in it.
+
+    Parameters
+    ----------
+    url
+        database URL
+    name
+        name of the campaign; None: whichever the ledger holds
+    file
+        the campaign file; None where the ledger was named directly
+    """
+
+    url: str
+    name: str | None
+    file: Path | None
+
+    @property
+    def argument(self) -> Path | str | None:
+        """The campaign as :func:`alflow.loop.open_campaign` takes it: a file, else a name."""
+        return self.file or self.name
+
+
+def find_target(campaign: str | None, ledger: str | None) -> Target:
+    """Work out which ledger and campaign a command means.
+
+    ``--ledger`` overrides what the campaign file names, and needs no file; a campaign is a file or, with a ledger, a name.
+
+    Raises
+    ------
+    UserError
+        if neither is given and the working directory holds no campaign file, or a name is given without a ledger
+    """
+    if ledger is not None and (campaign is None or not is_file_name(campaign)):
+        return Target(url=ledger_url(ledger), name=campaign, file=None)
+    if campaign is None:
+        path = find_campaign_file(Path())
+    elif is_file_name(campaign):
+        path = Path(campaign)
+    elif Path(campaign).is_dir():
+        path = find_campaign_file(Path(campaign))
+    else:
+        raise UserError(
+            f"{campaign!r} is no file: give the path of a campaign file, or --ledger URL to use a campaign by its name"
+        )
+    from alflow.config import load_campaign
+
+    loaded = load_campaign(path)
+    url = ledger_url(ledger) if ledger is not None else loaded.ledger_url
+    return Target(url=url, name=loaded.config.name, file=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """An open ledger and the campaign meant in it, if one is."""
+
+    ledger: Ledger
+    campaign: CampaignRow | None
+
+    def require_campaign(self) -> CampaignRow:
+        """Return the campaign.
+
+        Raises
+        ------
+        NotFoundError
+            if the ledger holds none, or several and none was named
+        """
+        if self.campaign is not None:
+            return self.campaign
+        names = [row.name for row in self.ledger.campaigns.list()]
+        if not names:
+            raise NotFoundError(f"{self.ledger.url} holds no campaign yet: start one with `alflow run`")
+        raise NotFoundError(f"{self.ledger.url} holds several campaigns ({', '.join(names)}): choose one with --campaign NAME")
+
+
+@contextmanager
+def opened(campaign: str | None, ledger: str | None) -> Iterator[Opened]:
+    """Open the ledger that a command means, never creating it, and close it again.
+
+    Raises
+    ------
+    NotFoundError
+        if the ledger does not exist yet or does not hold the campaign
+    """
+    from alflow.ledger import open_ledger
+
+    target = find_target(campaign, ledger)
+    missing = missing_sqlite_file(target.url)
+    if missing is not None:
+        raise NotFoundError(f"there is no ledger at {missing} yet: `alflow run` or `alflow add` starts it")
+    store = open_ledger(target.url, create=False)
+    try:
+        rows = store.campaigns.list()
+        if target.file is not None:
+            row = next((r for r in rows if r.name == target.name), None)
+            if row is None:
+                raise NotFoundError(
+                    f"campaign {target.name!r} of {target.file} is not in {target.url} yet: `alflow run` starts it"
+                )
+        elif target.name is not None:
+            row = store.campaigns.get(target.name)
+        else:
+            row = rows[0] if len(rows) == 1 else None
+        yield Opened(ledger=store, campaign=row)
+    finally:
+        store.close()
+
+
+def missing_sqlite_file(url: str) -> Path | None:
+    """Return the file that an SQLite URL names where it does not exist; None for other databases."""
+    scheme, _, rest = url.partition(":///")
+    if not scheme.startswith("sqlite") or rest in {"", ":memory:"}:
+        return None
+    path = Path(rest.partition("?")[0])
+    return None if path.exists() else path
