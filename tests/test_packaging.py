@@ -86,7 +86,8 @@ def test_fastapi_stays_below_what_breaks_the_prefect_server(project: dict[str, A
 def licence(distribution: str) -> str:
     metadata = importlib.metadata.metadata(distribution)
     classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License")]
-    return " | ".join([metadata.get("License-Expression") or "", (metadata.get("License") or "")[:200], *classifiers])
+    stated = [(text or "")[:200] for key in ("License-Expression", "License") for text in metadata.get_all(key) or []]
+    return " | ".join([*stated, *classifiers])
 
 
 def test_licences_of_what_we_depend_on_permit_any_use(project: dict[str, Any]) -> None:
