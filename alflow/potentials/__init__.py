@@ -1,4 +1,13 @@
-"""The committee potential: training, prediction, the errors it admits to, and how they are calibrated."""
+"""The committee potential: training, prediction, the errors it admits to, and how they are calibrated.
+
+Settings, calibration and protocols are light; whatever needs torch is loaded when it is first asked for, so that
+reading a campaign file or a ledger does not pay for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from alflow.potentials._calibration import (
     Calibration,
@@ -8,6 +17,10 @@ from alflow.potentials._calibration import (
     drift_warning,
     fit_calibration,
 )
+from alflow.potentials._prediction import Prediction
+from alflow.potentials._protocol import BatchEvaluator, Committee
+from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
+from alflow.potentials._spec import CommitteeSpec, TrainingSpec
 from alflow.potentials._targets import Kind, Targets
 from alflow.potentials._uncertainty import (
     Errors,
@@ -19,20 +32,57 @@ from alflow.potentials._uncertainty import (
     spreads,
 )
 
+if TYPE_CHECKING:
+    from alflow.potentials._adapter import CalculatorCommittee
+    from alflow.potentials._calculator import CommitteeCalculator
+    from alflow.potentials._checkpoint import load_committee
+    from alflow.potentials._committee import NativeCommittee
+    from alflow.potentials._conformance import check_committee
+    from alflow.potentials._train import train_committee
+
+_LAZY = {
+    "CalculatorCommittee": "_adapter",
+    "CommitteeCalculator": "_calculator",
+    "NativeCommittee": "_committee",
+    "check_committee": "_conformance",
+    "load_committee": "_checkpoint",
+    "train_committee": "_train",
+}
+
 __all__ = [
+    "BatchEvaluator",
     "Calibration",
+    "CalculatorCommittee",
+    "Committee",
+    "CommitteeCalculator",
+    "CommitteeSpec",
     "Coverage",
+    "ErrorSummary",
     "Errors",
     "Kind",
     "KindCalibration",
     "Means",
+    "NativeCommittee",
+    "Prediction",
     "Spreads",
     "Targets",
+    "TrainingProgress",
+    "TrainingReport",
+    "TrainingSpec",
     "actual_errors",
+    "check_committee",
     "coverage",
     "drift_warning",
     "fit_calibration",
     "largest_ratio",
     "leading_kinds",
+    "load_committee",
     "spreads",
+    "train_committee",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
