@@ -3,7 +3,32 @@
 Nothing here knows a model or a database.
 """
 
+from alflow.structures._alignment import find_isometry
+from alflow.structures._duplicates import DuplicateIndex, Match, find_duplicates
+from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bounds
+from alflow.structures._isometry import Isometry
+from alflow.structures._policy import DuplicatePolicy, Relation
 from alflow.structures._properties import LabelledStructure, Properties
 from alflow.structures._structure import Structure, atomic_number, element_symbol
+from alflow.structures._symmetry import space_group
+from alflow.structures._transfer import transfer_properties
 
-__all__ = ["LabelledStructure", "Properties", "Structure", "atomic_number", "element_symbol"]
+__all__ = [
+    "DuplicateIndex",
+    "DuplicatePolicy",
+    "Fingerprint",
+    "Isometry",
+    "LabelledStructure",
+    "Match",
+    "Properties",
+    "Relation",
+    "Structure",
+    "atomic_number",
+    "element_symbol",
+    "find_duplicates",
+    "find_isometry",
+    "fingerprint",
+    "leading_bounds",
+    "space_group",
+    "transfer_properties",
+]

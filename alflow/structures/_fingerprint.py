@@ -1,0 +1,286 @@
+"""Invariant fingerprints: sorted distances from every site to its neighbours of each species.
+
+If a map carries one structure onto another so that no atom is displaced by more than δ after a homogeneous strain with
+principal logarithmic strains up to ε, every interatomic distance d becomes d' with exp(-ε) d - 2δ ≤ d' ≤ exp(ε) d + 2δ.
+Sorting keeps such a bound, so the k-th neighbour distance of a site obeys it, and so do the means over sites; a standard
+deviation over sites moves by at most the root mean square of the changes. A comparison with these bounds therefore never
+loses a true match: fingerprints only sort out, the isometry decides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgpack
+import numpy as np
+from scipy.spatial import cKDTree
+
+from alflow.errors import StructureError
+from alflow.structures._lattice import heights, lattice_points, measure, reduced_lattice
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alflow.structures._policy import DuplicatePolicy
+    from alflow.structures._structure import Structure
+
+FINGERPRINT_VERSION = 1
+_N_NEIGHBOURS = 24
+_MIN_NEIGHBOURS = 3
+_DENSE_LIMIT = 2_000_000
+_FLOAT32_SLACK = 1e-5
+_MAX_GROWTH = 60
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fingerprint:
+    """What a duplicate search stores about one structure.
+
+    Parameters
+    ----------
+    bucket
+        composition, periodicity and charge: structures of different buckets are never duplicates
+    leading
+        (4,): length per atom (V/n)^(1/d), mean neighbour distance, mean nearest distance, spread of the sites; Å
+    vector
+        (2 s k + 2 s,) float32 for s ordered species pairs: mean and spread over the sites of the k-th neighbour
+        distances, Å, then mean and spread per species of the absolute moments, µB
+    version
+        of the definition; fingerprints of different versions cannot be compared
+    """
+
+    bucket: str
+    leading: NDArray[np.float64]
+    vector: NDArray[np.float32]
+    version: int = FINGERPRINT_VERSION
+
+    def to_bytes(self) -> bytes:
+        """Compact, exact serialisation."""
+        content = {
+            "v": self.version,
+            "b": self.bucket,
+            "l": self.leading.astype("<f8").tobytes(),
+            "x": self.vector.astype("<f4").tobytes(),
+        }
+        packed: bytes = msgpack.packb(content)
+        return packed
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> Fingerprint:
+        """Inverse of :meth:`to_bytes`; raises StructureError for a damaged blob."""
+        try:
+            content = msgpack.unpackb(blob)
+            return cls(
+                bucket=content["b"],
+                leading=np.frombuffer(content["l"], dtype="<f8").astype(np.float64),
+                vector=np.frombuffer(content["x"], dtype="<f4").astype(np.float32),
+                version=content["v"],
+            )
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise StructureError(f"damaged fingerprint blob: {error!r}") from error
+
+    @property
+    def n_periodic(self) -> int:
+        """Number of periodic directions."""
+        return int(self.bucket[0])
+
+
+def bucket(structure: Structure) -> str:
+    """Composition, periodicity and charge as a key, e.g. ``3:NiPt:0``; per formula unit where anything is periodic."""
+    if structure.n_periodic:
+        charge = round(structure.charge / structure.n_formula_units, 6)
+        return f"{structure.n_periodic}:{structure.reduced_formula}:{charge + 0.0:g}"
+    return f"0:{structure.formula}:{round(structure.charge, 6) + 0.0:g}"
+
+
+def fingerprint(structure: Structure) -> Fingerprint:
+    """Fingerprint of a structure: the same for every cell, orientation, origin, order of atoms and mirror image."""
+    return fingerprint_of_rows(structure, site_rows(structure))
+
+
+def fingerprint_of_rows(structure: Structure, rows: NDArray[np.float64]) -> Fingerprint:
+    """Fingerprint from site rows that are already known, see :func:`site_rows`."""
+    numbers = structure.numbers
+    species = np.unique(numbers)
+    flat = rows.reshape(len(rows), -1)
+    moments = absolute_moments(structure)
+    means, spreads, moment_means, moment_spreads = [], [], [], []
+    for z in species:
+        own = numbers == z
+        means.append(flat[own].mean(axis=0))
+        spreads.append(flat[own].std(axis=0))
+        moment_means.append(moments[own].mean())
+        moment_spreads.append(moments[own].std())
+    vector = np.concatenate([*means, *spreads, moment_means, moment_spreads]).astype(np.float32)
+    per_site = flat.mean(axis=1) if flat.shape[1] else np.zeros(len(flat))
+    nearest = flat.min(axis=1) if flat.shape[1] else np.zeros(len(flat))
+    leading = np.array([length_per_atom(structure), per_site.mean(), nearest.mean(), per_site.std()])
+    return Fingerprint(bucket=bucket(structure), leading=leading, vector=vector)
+
+
+def length_per_atom(structure: Structure) -> float:
+    """(V/n)^(1/3), (A/n)^(1/2) or L/n for three, two, one periodic directions, Å; 0 for a molecule."""
+    d = structure.n_periodic
+    return (measure(structure.cell[structure.pbc]) / structure.n_atoms) ** (1.0 / d) if d else 0.0
+
+
+def absolute_moments(structure: Structure) -> NDArray[np.float64]:
+    """(n_atoms,), µB: lengths of the initial moments, zero without any."""
+    if structure.moments is None:
+        return np.zeros(structure.n_atoms)
+    if structure.moments.ndim == 2:
+        return np.asarray(np.linalg.norm(structure.moments, axis=1))
+    return np.abs(structure.moments)
+
+
+def neighbours_per_species(n_species: int) -> int:
+    """How many neighbours of each species a row holds."""
+    return max(_MIN_NEIGHBOURS, _N_NEIGHBOURS // n_species)
+
+
+def site_rows(structure: Structure) -> NDArray[np.float64]:
+    """(n_atoms, n_species, k), Å: distances from each site to its k nearest neighbours of each species, ascending.
+
+    Species ascend in atomic number. A molecule with fewer than k such neighbours is padded with zeros; which entries
+    those are follows from the composition alone.
+    """
+    numbers = structure.numbers
+    species, counts = np.unique(numbers, return_counts=True)
+    k = neighbours_per_species(len(species))
+    lattice, _ = reduced_lattice(structure.cell[structure.pbc])
+    positions = structure.positions
+    if not len(lattice):
+        return _rows_within(positions, positions, numbers, numbers, species, k)
+    inverse = np.linalg.pinv(lattice)
+    positions = positions - np.floor(positions @ inverse + 1e-9) @ lattice
+    d, rarest = len(lattice), int(counts.min())
+    per_atom = measure(lattice) / rarest
+    radius = {
+        3: 1.1 * (3.0 * (k + 1) * per_atom / (4.0 * math.pi)) ** (1.0 / 3.0),
+        2: 1.1 * math.sqrt((k + 1) * per_atom / math.pi),
+        1: 0.6 * (k + 1) * per_atom,
+    }[d]
+    radius = max(radius, float(heights(lattice).min()))
+    for _ in range(_MAX_GROWTH):
+        rows = _rows_within_radius(positions, lattice, numbers, species, k, radius)
+        if rows is not None:
+            return rows
+        radius *= 1.25
+    raise StructureError(f"{structure.formula}: neighbours reach beyond {radius:.0f} Å; is the cell plausible?")
+
+
+def _rows_within_radius(
+    positions: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    species: NDArray[np.int64],
+    k: int,
+    radius: float,
+) -> NDArray[np.float64] | None:
+    """Rows of a periodic structure, or None where a k-th neighbour may lie beyond the radius."""
+    span = positions.max(axis=0) - positions.min(axis=0)
+    shifts = lattice_points(lattice, radius + float(np.linalg.norm(span)))
+    n_atoms = len(positions)
+    images = (positions[None] + shifts[:, None]).reshape(-1, 3)
+    kinds = np.tile(numbers, len(shifts))
+    inside = ((images >= positions.min(axis=0) - radius) & (images <= positions.max(axis=0) + radius)).all(axis=1)
+    images, kinds = images[inside], kinds[inside]
+    if min(int((kinds == z).sum()) for z in species) <= k or n_atoms == 0:
+        return None
+    rows = _rows_within(positions, images, numbers, kinds, species, k)
+    return rows if rows.max() <= radius else None
+
+
+def _rows_within(
+    centres: NDArray[np.float64],
+    points: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    kinds: NDArray[np.int64],
+    species: NDArray[np.int64],
+    k: int,
+) -> NDArray[np.float64]:
+    """Sorted distances from centres to the nearest points of each species; a centre is left out of its own list."""
+    rows = np.zeros((len(centres), len(species), k))
+    dense = len(centres) * len(points) <= _DENSE_LIMIT
+    for s, z in enumerate(species):
+        chosen = points[kinds == z]
+        m = min(k + 1, len(chosen))
+        if dense:
+            square = _square_distances(centres, chosen)
+            if m < square.shape[1]:
+                square = np.partition(square, m - 1, axis=1)[:, :m]
+            square.sort(axis=1)
+            found = np.sqrt(square)
+        else:
+            found = cKDTree(chosen).query(centres, k=np.arange(1, m + 1))[0]
+        own = numbers == z
+        rows[own, s, : m - 1] = found[own, 1:m]
+        rows[~own, s, : min(m, k)] = found[~own, : min(m, k)]
+    return rows
+
+
+def _square_distances(centres: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, m), Å²; by differences, because |a|² - 2ab + |b|² loses half the digits where it matters."""
+    square: NDArray[np.float64] = (centres[:, 0, None] - points[None, :, 0]) ** 2
+    for axis in (1, 2):
+        square += (centres[:, axis, None] - points[None, :, axis]) ** 2
+    return square
+
+
+# -- comparison ----------------------------------------------------------------------------------------------------------
+
+
+def compatible(
+    one: Fingerprint, others: NDArray[np.float32], policy: DuplicatePolicy, scales: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """(m,): which of m vectors may belong to duplicates of one fingerprint, by the bounds in this module's docstring.
+
+    ``scales`` holds ``leading[0]`` of the m fingerprints; it matters only where the policy allows any volume.
+    """
+    n_moment = 2 * _n_species(len(one.vector))
+    mine, theirs = one.vector.astype(np.float64), others.astype(np.float64)
+    keep = np.ones(len(theirs), dtype=bool)
+    if n_moment and policy.moments is not None:
+        keep &= (np.abs(theirs[:, -n_moment:] - mine[-n_moment:]) <= policy.moments + _FLOAT32_SLACK).all(axis=1)
+    mine, theirs = mine[: len(mine) - n_moment], theirs[:, : theirs.shape[1] - n_moment]
+    displacement = np.full(len(theirs), policy.max_displacement)
+    if policy.any_volume and one.n_periodic == 3:
+        # both at their geometric mean volume, which is where the isometry measures displacements
+        ratio = np.sqrt(scales / one.leading[0])
+        difference = np.abs(theirs / ratio[:, None] - mine[None] * ratio[:, None])
+    else:
+        difference = np.abs(theirs - mine[None])
+    half = len(mine) // 2
+    size = np.sqrt(mine[:half] ** 2 + mine[half:] ** 2)
+    reach = np.concatenate([size, size]) * math.exp(2 * policy.max_strain)
+    if policy.any_volume and one.n_periodic == 3:
+        allowed = 2.0 * displacement[:, None] + policy.max_strain * reach[None] * ratio[:, None]
+    else:
+        allowed = 2.0 * displacement[:, None] + policy.max_strain * reach[None]
+    slack = _FLOAT32_SLACK + 2.0 * policy.max_displacement * 2.0 * policy.max_strain
+    keep &= (difference <= allowed + slack).all(axis=1)
+    return keep
+
+
+def _n_species(length: int) -> int:
+    """Number of species from the length of a vector: 2 s² k + 2 s with k fixed by s."""
+    for s in range(1, 120):
+        if 2 * s * s * neighbours_per_species(s) + 2 * s == length:
+            return s
+    raise StructureError(f"a fingerprint vector of length {length} fits no number of species")
+
+
+def leading_bounds(one: Fingerprint, policy: DuplicatePolicy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(4,), (4,): the range in which ``leading`` of every duplicate lies, for indexed range queries.
+
+    Where the policy allows any volume the range is unbounded.
+    """
+    if policy.any_volume and one.n_periodic == 3:
+        return np.full(4, -np.inf), np.full(4, np.inf)
+    strain = policy.max_strain * math.exp(2 * policy.max_strain)
+    size = np.array([one.leading[0], one.leading[1], one.leading[2], math.hypot(one.leading[1], one.leading[3])])
+    width = strain * size + _FLOAT32_SLACK
+    width[1:] += 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain)
+    return one.leading - width, one.leading + width
