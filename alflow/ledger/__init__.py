@@ -1,0 +1,73 @@
+"""The ledger: campaigns, candidates, labels and jobs as rows of one SQL database (SQLite or PostgreSQL).
+
+The only place that speaks SQL. Everything leaves it as a frozen row with times in UTC ISO 8601; every change of state
+is one transaction, checked against the allowed transitions, and leaves a reason a person can read. Configuration is
+stored as opaque JSON, so the ledger knows no floor above it.
+"""
+
+from alflow.ledger._columns import CandidateColumn, ColumnKind
+from alflow.ledger._rows import (
+    ArtifactRow,
+    AttemptRow,
+    CampaignRow,
+    CandidateRow,
+    ClaimedJob,
+    CommitteeLabel,
+    CommitteeRow,
+    EventRow,
+    HullRow,
+    JobRow,
+    LabelRow,
+    NewCandidate,
+    NewScore,
+    RoundRow,
+    ScoreRow,
+    StepRow,
+    TheoryRow,
+    Why,
+    WorkerIdentity,
+)
+from alflow.ledger._states import (
+    AttemptState,
+    CampaignState,
+    CandidateState,
+    JobState,
+    LabelKind,
+    LabelQuality,
+    RoundState,
+    StepState,
+    Stream,
+)
+
+__all__ = [
+    "ArtifactRow",
+    "AttemptRow",
+    "AttemptState",
+    "CampaignRow",
+    "CampaignState",
+    "CandidateColumn",
+    "CandidateRow",
+    "CandidateState",
+    "ClaimedJob",
+    "ColumnKind",
+    "CommitteeLabel",
+    "CommitteeRow",
+    "EventRow",
+    "HullRow",
+    "JobRow",
+    "JobState",
+    "LabelKind",
+    "LabelQuality",
+    "LabelRow",
+    "NewCandidate",
+    "NewScore",
+    "RoundRow",
+    "RoundState",
+    "ScoreRow",
+    "StepRow",
+    "StepState",
+    "Stream",
+    "TheoryRow",
+    "Why",
+    "WorkerIdentity",
+]
