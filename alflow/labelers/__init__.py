@@ -5,19 +5,40 @@ live here; others are found through the entry points `alflow.labelers`. A calcul
 success is a typed :class:`~alflow.errors.LabelFailure`, never a number.
 """
 
+from alflow.labelers._ase import AseLabeler, AseSettings
+from alflow.labelers._conformance import check_labeler
+from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
+from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
-from alflow.labelers._result import LabelResult
+from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_names, labeler_type
+from alflow.labelers._replay import ReplayLabeler, ReplaySettings
+from alflow.labelers._result import LabelResult, RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
-from alflow.labelers._worker import CalculatorSettings, WorkerConfig
+from alflow.labelers._worker import CalculatorSettings, WorkerConfig, load_worker_config
 
 __all__ = [
+    "EMT_ELEMENTS",
+    "AseLabeler",
+    "AseSettings",
     "CalculatorSettings",
     "Capabilities",
+    "EmtLabeler",
+    "EmtSettings",
+    "InProcessLabeler",
     "LabelResult",
     "Labeler",
     "Moments",
+    "RawOutcome",
+    "ReplayLabeler",
+    "ReplaySettings",
     "RunHandle",
     "RunState",
     "TheorySpec",
     "WorkerConfig",
+    "check_labeler",
+    "get_labeler",
+    "labeler_for_theory",
+    "labeler_names",
+    "labeler_type",
+    "load_worker_config",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from alflow.labelers._result import LabelResult
 from alflow.labelers._theory import Capabilities, TheorySpec
@@ -14,6 +14,8 @@ from alflow.structures import Structure
 if TYPE_CHECKING:
     from ase import Atoms
     from pydantic import BaseModel
+
+    from alflow.labelers._worker import WorkerConfig
 
 
 class RunState(StrEnum):
@@ -62,6 +64,11 @@ class Labeler(Protocol):
 
     name: str
     settings_model: type[BaseModel]
+
+    @classmethod
+    def create(cls, settings: BaseModel, *, worker: WorkerConfig, directory: Path) -> Self:
+        """Make it from validated settings; relative paths in them start from ``directory``. Raises ConfigError."""
+        ...
 
     @property
     def capabilities(self) -> Capabilities:

@@ -1,20 +1,12 @@
-"""What a labeler returns, and its record in a directory."""
+"""What a labeler returns."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from alflow.errors import FailureKind, LabelFailure
-from alflow.structures import Properties, Structure
-
-RECORD_VERSION = 1
+from alflow.structures import LabelledStructure, Properties, Structure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,3 +35,29 @@ class LabelResult:
     seconds: float
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+    def labelled(self) -> LabelledStructure:
+        """Return structure and properties as one training example."""
+        return LabelledStructure(structure=self.structure, properties=self.properties)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawOutcome:
+    """What a code said, before any gate: its own geometry, its numbers, its word on convergence.
+
+    Parameters
+    ----------
+    structure
+        the geometry that the code reports, which need not be the one asked for
+    properties
+        as computed
+    evidence
+        must hold ``converged`` (bool) and ``convergence`` (how that is known)
+    warnings
+        notes of the code
+    """
+
+    structure: Structure
+    properties: Properties
+    evidence: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from alflow.labelers._theory import Moments
+from alflow.settings import load_settings
 
 WORKER_FILE = "alflow-worker.yaml"
 
@@ -24,7 +26,8 @@ class CalculatorSettings(BaseModel):
     )
     arguments: Mapping[str, Any] = Field(
         default_factory=dict,
-        description="keyword arguments of the class; `${NAME}` is replaced by the environment variable, nothing else is",
+        description="keyword arguments of the class; `${NAME}` is replaced by that environment variable, "
+        "nothing else is",
     )
     convergence: str = Field(
         default="auto",
@@ -83,3 +86,33 @@ class WorkerConfig(BaseModel):
         default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
     )
     keep_files: bool = Field(default=True, description="keep the directory of a successful calculation")
+
+
+def load_worker_config(path: Path | None = None, *, directory: Path | None = None) -> WorkerConfig:
+    """Read the worker's local file.
+
+    Parameters
+    ----------
+    path
+        the file; default: ``alflow-worker.yaml`` in ``directory`` or the working directory, else
+        ``~/.config/alflow/worker.yaml``, else the defaults, which allow the built-in labelers only
+    directory
+        folder that is searched first, e.g. the campaign file's
+
+    Raises
+    ------
+    ConfigError
+        listing every problem with file, line and key
+    """
+    if path is None:
+        path = next((p for p in _places(directory) if p.is_file()), None)
+        if path is None:
+            return WorkerConfig()
+    return load_settings(path, WorkerConfig, missing="write it, or leave the option out").settings
+
+
+def _places(directory: Path | None) -> tuple[Path, ...]:
+    folders = () if directory is None else (directory,)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    home = Path(base) if base else Path.home() / ".config"
+    return (*(folder / WORKER_FILE for folder in (*folders, Path.cwd())), home / "alflow" / "worker.yaml")

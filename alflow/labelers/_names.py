@@ -1,0 +1,15 @@
+"""Sentences for names that nobody knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], *, otherwise: str) -> str:
+    """Say that a name is unknown, which one was probably meant, and what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    listed = f"known: {', '.join(names)}" if names else "none is known"
+    return f"there is no {what} {name!r}: {meant}({listed}; {otherwise})"

@@ -1,0 +1,22 @@
+"""Settings files: YAML into pydantic models, with errors that name file, line, key, the nearest valid key and a remedy.
+
+The campaign file and the worker's file are read here and nowhere else, so that both fail the same way.
+"""
+
+from alflow.settings._load import Loaded, load_settings, parse_settings
+from alflow.settings._problems import Problem, dotted, nearest, problems_of, raise_problems
+from alflow.settings._yaml import Document, Place, parse_yaml
+
+__all__ = [
+    "Document",
+    "Loaded",
+    "Place",
+    "Problem",
+    "dotted",
+    "load_settings",
+    "nearest",
+    "parse_settings",
+    "parse_yaml",
+    "problems_of",
+    "raise_problems",
+]
