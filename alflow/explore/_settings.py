@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PrototypeName = Literal["fcc", "bcc", "hcp", "dhcp", "sc", "diamond", "beta_tin", "simple_hexagonal"]
 Factor = Annotated[float, Field(gt=0.1, lt=10.0)]
+Volumes = dict[str, Annotated[float, Field(gt=0.5, lt=500.0)]]
+_VOLUMES = (
+    "volumes of the elements' own crystals at rest in your theory, Å³/atom; elements that are not named come from "
+    "measured crystals. Compounds start at the sum of their elements' volumes (Zen's law)"
+)
 
 
 class ExploreSettings(BaseModel):
@@ -37,21 +42,12 @@ class EnumerateSettings(SourceSettings):
         default=None, description="species to place on the sites; null: the elements of the campaign"
     )
     pure_elements: bool = Field(default=True, description="propose the orderings of one species only as well")
-    volumes: dict[str, float] = Field(
-        default_factory=dict,
-        description="volume of an element, Å³/atom, in the parent lattice; others from tabulated elemental crystals. "
-        "A compound starts at the sum of its elements' volumes (Zen's law)",
+    volumes: Volumes = Field(default_factory=dict, description=_VOLUMES)
+    max_labelings: int = Field(
+        default=10_000_000,
+        ge=1,
+        description="refuse an enumeration that looks at more labelings than this many (before symmetry reduces them)",
     )
-    max_structures: int = Field(
-        default=200_000, ge=1, description="refuse an enumeration of more labelings (structures) than this many"
-    )
-
-    @model_validator(mode="after")
-    def _positive_volumes(self) -> EnumerateSettings:
-        for element, volume in self.volumes.items():
-            if not 0.5 < volume < 500.0:
-                raise ValueError(f"volumes: {element} has {volume} Å³/atom; expected between 0.5 and 500")
-        return self
 
 
 class PerturbSettings(SourceSettings):
@@ -66,9 +62,14 @@ class PerturbSettings(SourceSettings):
         default=0.04, ge=0.0, le=0.5, description="largest standard deviation of the strain components, dimensionless"
     )
     volume: float = Field(
-        default=0.05, ge=0.0, lt=0.5, description="largest relative change of volume on top of the strain, dimensionless"
+        default=0.05,
+        ge=0.0,
+        lt=0.5,
+        description="largest relative change of volume on top of the strain, dimensionless",
     )
-    min_atoms: int = Field(default=1, ge=1, le=1000, description="smaller starts are repeated to at least this many atoms")
+    min_atoms: int = Field(
+        default=1, ge=1, le=1000, description="smaller starts are repeated to at least this many atoms"
+    )
 
 
 class RelaxSettings(SourceSettings):
@@ -90,7 +91,8 @@ class RelaxSettings(SourceSettings):
     e_hull_window: float | None = Field(
         default=None,
         ge=0.0,
-        description="reject relaxed structures higher than this above the hull of the relaxed ones, eV/atom; null: keep all",
+        description="reject relaxed structures higher than this above the hull of the relaxed ones, eV/atom; "
+        "null: keep all",
     )
     propose_unconverged: bool = Field(
         default=False, description="propose geometries that did not converge within max_steps instead of rejecting them"
@@ -113,9 +115,14 @@ class DynamicsSettings(SourceSettings):
         default=3.0, gt=0.0, description="end a walker, and propose its frame, when u (error over target) exceeds this"
     )
     volume: float = Field(
-        default=0.04, ge=0.0, lt=0.5, description="walkers start at volumes changed by up to this fraction, dimensionless"
+        default=0.04,
+        ge=0.0,
+        lt=0.5,
+        description="walkers start at volumes changed by up to this fraction, dimensionless",
     )
-    min_atoms: int = Field(default=8, ge=2, le=1000, description="smaller starts are repeated to at least this many atoms")
+    min_atoms: int = Field(
+        default=8, ge=2, le=1000, description="smaller starts are repeated to at least this many atoms"
+    )
 
 
 class FilesSettings(SourceSettings):
@@ -130,7 +137,9 @@ class FilesSettings(SourceSettings):
         description="structures that differ by little on purpose (phonon displacements, elastic strains): "
         "never dropped as redundant",
     )
-    max_structures: int = Field(default=1_000_000, ge=1, description="refuse a file with more structures than this many")
+    max_structures: int = Field(
+        default=1_000_000, ge=1, description="refuse a file with more structures than this many"
+    )
 
 
 AnySourceSettings = Annotated[
@@ -154,7 +163,7 @@ class Round0Settings(ExploreSettings):
     parents: tuple[PrototypeName, ...] = Field(
         default=("fcc", "bcc", "hcp"), min_length=1, description="lattices of the random cells, taken in turn"
     )
-    max_atoms: int = Field(default=6, ge=1, le=64, description="largest random cell, atoms")
+    max_atoms: int = Field(default=6, ge=4, le=64, description="largest random cell, atoms")
     volume: tuple[Factor, Factor] = Field(
         default=(0.88, 1.15), description="range of volumes of the random cells, as factors on Zen's law, dimensionless"
     )
@@ -164,9 +173,7 @@ class Round0Settings(ExploreSettings):
     rattle: float = Field(
         default=0.12, ge=0.0, le=0.5, description="largest standard deviation of the displacements, Å per coordinate"
     )
-    volumes: dict[str, float] = Field(
-        default_factory=dict, description="volume of an element in its densest crystal, Å³/atom; others from tables"
-    )
+    volumes: Volumes = Field(default_factory=dict, description=_VOLUMES)
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Round0Settings:

@@ -7,8 +7,10 @@ from alflow.structures._alignment import find_isometry
 from alflow.structures._duplicates import DuplicateIndex, Match, find_duplicates
 from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bounds
 from alflow.structures._isometry import Isometry
+from alflow.structures._neighbours import Neighbours, neighbour_list
 from alflow.structures._policy import DuplicatePolicy, Relation
 from alflow.structures._properties import LabelledStructure, Properties
+from alflow.structures._readers import read_structures
 from alflow.structures._structure import Structure, atomic_number, element_symbol
 from alflow.structures._symmetry import space_group
 from alflow.structures._transfer import transfer_properties
@@ -20,6 +22,7 @@ __all__ = [
     "Isometry",
     "LabelledStructure",
     "Match",
+    "Neighbours",
     "Properties",
     "Relation",
     "Structure",
@@ -29,6 +32,8 @@ __all__ = [
     "find_isometry",
     "fingerprint",
     "leading_bounds",
+    "neighbour_list",
+    "read_structures",
     "space_group",
     "transfer_properties",
 ]
