@@ -1,0 +1,43 @@
+"""The loop: the steps of a round as plain functions over the ledger, the one driver, and the label worker.
+
+A round is train → explore → score → select → queue → label → assess; round 0 designs instead of training. Every step
+is idempotent and ends in one transaction, so that a run killed at any instant is continued by the same command.
+"""
+
+from alflow.loop._context import CampaignContext, open_campaign, register_theory
+from alflow.loop._driver import RunLimits, RunOutcome, RunState, plain_call, round_steps, run
+from alflow.loop._ingest import IngestReport
+from alflow.loop._people import ImportReport, add_structures, approve, exclude, import_labels, pin
+from alflow.loop._plan import Plan, PlannedLabel, Status, plan, status
+from alflow.loop._reporter import Reporter, SilentReporter
+from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, work
+
+__all__ = [
+    "CampaignContext",
+    "ImportReport",
+    "IngestReport",
+    "LabelWorker",
+    "Plan",
+    "PlannedLabel",
+    "Reporter",
+    "RunLimits",
+    "RunOutcome",
+    "RunState",
+    "SilentReporter",
+    "Status",
+    "WorkSummary",
+    "WorkUntil",
+    "add_structures",
+    "approve",
+    "exclude",
+    "import_labels",
+    "open_campaign",
+    "pin",
+    "plain_call",
+    "plan",
+    "register_theory",
+    "round_steps",
+    "run",
+    "status",
+    "work",
+]

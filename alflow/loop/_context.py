@@ -1,0 +1,179 @@
+"""Everything a step of one campaign needs: configuration, ledger, theory, labeler and somebody to tell."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alflow.config import CampaignConfig, LoadedCampaign, load_campaign
+from alflow.errors import ConfigError, NotFoundError, TheoryError
+from alflow.labelers import Labeler, WorkerConfig, get_labeler, load_worker_config
+from alflow.ledger import CampaignRow, CampaignState, Ledger, RoundRow, TheoryRow, open_ledger
+from alflow.loop._reporter import Reporter, SilentReporter
+from alflow.loop._seeds import derive_rng, derive_seed
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(kw_only=True)
+class CampaignContext:
+    """One opened campaign.
+
+    ``fence`` is None outside a run; inside one it is the number of the campaign's lease, and every transaction of a
+    step checks it, so that a run whose lease was taken over cannot write. ``work_here`` says whether the run computes
+    labels itself or waits for label workers.
+    """
+
+    ledger: Ledger
+    config: CampaignConfig
+    campaign_id: int
+    directory: Path
+    theory: TheoryRow
+    labeler: Labeler
+    worker: WorkerConfig
+    report: Reporter = field(default_factory=SilentReporter)
+    fence: int | None = None
+    work_here: bool = True
+
+    @property
+    def name(self) -> str:
+        """The campaign's name."""
+        return self.config.name
+
+    @property
+    def campaign(self) -> CampaignRow:
+        """The campaign's row as it stands now."""
+        return self.ledger.campaigns.get(self.campaign_id)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One transaction, refused with LeaseLostError if this run no longer holds the campaign's lease."""
+        with self.ledger.write():
+            if self.fence is not None:
+                self.ledger.campaigns.check_fence(self.campaign_id, self.fence)
+            yield
+
+    def seed(self, round_index: int, step: str) -> int:
+        """Seed of one step."""
+        return derive_seed(self.name, self.config.seed, round_index, step)
+
+    def rng(self, round_index: int, step: str) -> np.random.Generator:
+        """Generator of one step."""
+        return derive_rng(self.name, self.config.seed, round_index, step)
+
+    def finish(self, round_row: RoundRow, step: str, summary: dict[str, Any]) -> None:
+        """Mark a step as finished; called inside the transaction that holds the step's results."""
+        self.ledger.rounds.finish_step(round_row.id, step, summary)
+
+
+def run_owner() -> str:
+    """Name this process in leases: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def open_campaign(
+    path: Path | str,
+    *,
+    ledger_url: str | None = None,
+    worker: WorkerConfig | None = None,
+    report: Reporter | None = None,
+    create: bool = True,
+) -> CampaignContext:
+    """Open the campaign that a file describes; the first time, create it and its ledger.
+
+    Parameters
+    ----------
+    path
+        the campaign file
+    ledger_url
+        instead of the file's ``ledger``
+    worker
+        local configuration of labelers; default: the one found beside the campaign file or in the user's configuration
+    create
+        False: raise NotFoundError where the ledger does not hold the campaign yet
+
+    Raises
+    ------
+    ConfigError
+        if the file cannot be used
+    TheoryError
+        if the file now describes other physics than the labels that the campaign already holds
+    LedgerVersionError
+        if the ledger needs ``alflow db upgrade``
+    """
+    loaded = load_campaign(Path(path))
+    config = loaded.config
+    worker = load_worker_config(None, directory=loaded.directory) if worker is None else worker
+    labeler = _labeler(loaded, worker)
+    ledger = open_ledger(ledger_url or loaded.ledger_url, create=create)
+    theory = register_theory(ledger, labeler, name=config.theory.name)
+    row = _campaign_row(ledger, loaded, theory, create=create)
+    return CampaignContext(
+        ledger=ledger,
+        config=config,
+        campaign_id=row.id,
+        directory=loaded.directory,
+        theory=theory,
+        labeler=labeler,
+        worker=worker,
+        report=report or SilentReporter(),
+    )
+
+
+def register_theory(ledger: Ledger, labeler: Labeler, *, name: str | None = None) -> TheoryRow:
+    """Return the ledger's row for what a labeler computes, made where there is none."""
+    spec = labeler.theory()
+    return ledger.theories.register(
+        name,
+        labeler=spec.labeler,
+        settings=spec.settings,
+        code=spec.code,
+        files=spec.files,
+        fingerprint=spec.fingerprint,
+    )
+
+
+def _labeler(loaded: LoadedCampaign, worker: WorkerConfig) -> Labeler:
+    theory = loaded.config.theory
+    try:
+        return get_labeler(theory.labeler, dict(theory.settings), worker=worker, directory=loaded.directory)
+    except ConfigError as error:
+        raise ConfigError(f"{loaded.path}: theory: {error}") from error
+
+
+def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, create: bool) -> CampaignRow:
+    config = loaded.config
+    stored = {
+        "campaign": config.model_dump(mode="json"),
+        "theory": theory.fingerprint,
+        "directory": str(loaded.directory),
+    }
+    with ledger.write():
+        try:
+            row = ledger.campaigns.get(config.name)
+        except NotFoundError:
+            if not create:
+                raise
+            return ledger.campaigns.create(config.name, config.goal, stored, config.version)
+        old_theory = row.config.get("theory")
+        if old_theory != theory.fingerprint:
+            old = ledger.theories.get(str(old_theory))
+            held = len(ledger.labels.accepted(old.id, row.id))
+            if held:
+                raise TheoryError(
+                    f"campaign {config.name!r} holds {held} labels of theory {old.name!r} ({old.fingerprint[:12]}), but the file "
+                    f"now describes {theory.name!r} ({theory.fingerprint[:12]}); labels of two theories never mix: restore "
+                    "the settings, or give the campaign a new name"
+                )
+        if row.config != stored:
+            row = ledger.campaigns.update_config(row.id, stored, "the campaign file was changed")
+            if row.state is CampaignState.STOPPED:
+                ledger.campaigns.set_state(row.id, CampaignState.ACTIVE, "the campaign file was changed after the stop")
+                row = ledger.campaigns.get(row.id)
+        return row

@@ -1,0 +1,205 @@
+"""The one driver: rounds, made of named steps, until a rule stops the campaign or this run's limits are reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from alflow.ledger import CampaignState, CandidateState, RoundRow, RoundState, StepState
+from alflow.loop._assess import assess
+from alflow.loop._choose import choose
+from alflow.loop._context import CampaignContext
+from alflow.loop._design import design
+from alflow.loop._explore import explore_steps
+from alflow.loop._label import label
+from alflow.loop._lease import campaign_lease
+from alflow.loop._queue import queue
+from alflow.loop._score import score
+from alflow.loop._train import train
+
+StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
+CallStep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+
+class RunState(StrEnum):
+    """How a run ended."""
+
+    STOPPED = "stopped"
+    WAITING = "waiting"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLimits:
+    """What one run may do at most; None means: no limit beside the campaign's own budget."""
+
+    rounds: int | None = None
+    labels: int | None = None
+    wall_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """Why a run ended, in a sentence, and what it did.
+
+    ``did_nothing`` is True where the campaign had stopped, or waited for approval, before this run began.
+    """
+
+    state: RunState
+    sentence: str
+    rounds: int
+    labels: int
+    did_nothing: bool
+
+
+def plain_call(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:  # noqa: ARG001  the protocol's
+    """Call a step in this process: no server, no Prefect."""
+    return function()
+
+
+def round_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunction]]:
+    """Return the named steps of a round in their order; round 0 is the designed one."""
+    before: list[tuple[str, StepFunction]]
+    if index == 0:
+        before = [("design", design)]
+    else:
+        before = [("train", train), *explore_steps(ctx), ("score", score), ("select", choose)]
+    return [*before, ("queue", queue), ("label", label), ("assess", assess)]
+
+
+def run(
+    ctx: CampaignContext,
+    call_step: CallStep = plain_call,
+    *,
+    limits: RunLimits | None = None,
+    work: bool = True,
+    resume: bool = False,
+) -> RunOutcome:
+    """Drive a campaign forward until a rule stops it, a person must decide, or the limits are reached.
+
+    May be killed at any instant: finished steps are never redone, an unfinished one is repeated with the same random
+    numbers, and the same call continues.
+
+    Parameters
+    ----------
+    ctx
+        the opened campaign
+    call_step
+        how a step is called; a Prefect flow passes a wrapper that makes each step a task
+    limits
+        what this run may do at most
+    work
+        True: this process also computes the labels; False: it waits for label workers
+    resume
+        True: go on although the campaign has stopped, as a person asks for
+
+    Raises
+    ------
+    CampaignBusyError
+        if another run drives the campaign
+    LeaseLostError
+        if another run took the campaign over
+    """
+    limits = limits or RunLimits()
+    started = time.monotonic()
+    labels_before = count_labels(ctx)
+    rounds = 0
+    acted = False
+    with campaign_lease(ctx):
+        _reopen(ctx, resume=resume)
+        while True:
+            campaign = ctx.campaign
+            if campaign.state is CampaignState.STOPPED:
+                return _outcome(ctx, RunState.STOPPED, campaign.reason, rounds, labels_before, acted=acted)
+            round_row = ctx.ledger.rounds.current(ctx.campaign_id)
+            if round_row is None or round_row.state is RoundState.CLOSED:
+                reached = _limit_reached(limits, rounds, count_labels(ctx) - labels_before, time.monotonic() - started)
+                if reached is not None:
+                    return _outcome(ctx, RunState.LIMIT, reached, rounds, labels_before, acted=acted)
+                index = 0 if round_row is None else round_row.index + 1
+                with ctx.write():
+                    round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
+            ctx.report.round(round_row.index, "design" if round_row.index == 0 else "")
+            for name, function in round_steps(ctx, round_row.index):
+                if _must_wait(ctx, round_row, name):
+                    sentence = ctx.campaign.reason
+                    return _outcome(ctx, RunState.WAITING, sentence, rounds, labels_before, acted=acted)
+                if _run_step(ctx, round_row, name, function, call_step, work=work):
+                    acted = True
+                if ctx.campaign.state is CampaignState.STOPPED:
+                    break
+            else:
+                rounds += 1
+
+
+def count_labels(ctx: CampaignContext) -> int:
+    """Labels that were computed for this campaign: what the budget counts."""
+    return ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id)
+
+
+def _run_step(
+    ctx: CampaignContext,
+    round_row: RoundRow,
+    name: str,
+    function: StepFunction,
+    call_step: CallStep,
+    *,
+    work: bool,
+) -> bool:
+    """Run one step unless it is finished; True if it was run."""
+    if ctx.ledger.rounds.step(round_row.id, name).state is StepState.FINISHED:
+        return False
+    with ctx.write():
+        ctx.ledger.rounds.begin_step(round_row.id, name)
+    ctx.work_here = work
+    call_step(name, lambda: function(ctx, round_row))
+    return True
+
+
+def _must_wait(ctx: CampaignContext, round_row: RoundRow, name: str) -> bool:
+    """True where a person must approve the batch before it is queued."""
+    if name != "queue" or ctx.config.approval != "manual" or round_row.summary.get("approved"):
+        return False
+    n = len(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.SELECTED]))
+    if n == 0:
+        return False
+    with ctx.write():
+        ctx.ledger.campaigns.set_state(
+            ctx.campaign_id,
+            CampaignState.WAITING,
+            f"{n} candidates wait for approval: `alflow plan` shows them, `alflow approve` lets them be labelled",
+        )
+    return True
+
+
+def _reopen(ctx: CampaignContext, *, resume: bool) -> None:
+    state = ctx.campaign.state
+    if state is CampaignState.WAITING or (resume and state is CampaignState.STOPPED):
+        with ctx.write():
+            ctx.ledger.campaigns.set_state(ctx.campaign_id, CampaignState.ACTIVE, "continued by a run")
+
+
+def _limit_reached(limits: RunLimits, rounds: int, labels: int, seconds: float) -> str | None:
+    if limits.rounds is not None and rounds >= limits.rounds:
+        return f"this run was limited to {limits.rounds} rounds; the same command continues"
+    if limits.labels is not None and labels >= limits.labels:
+        return f"this run was limited to {limits.labels} labels; the same command continues"
+    if limits.wall_seconds is not None and seconds >= limits.wall_seconds:
+        return f"this run was limited to {limits.wall_seconds:.0f} s; the same command continues"
+    return None
+
+
+def _outcome(
+    ctx: CampaignContext, state: RunState, sentence: str, rounds: int, labels_before: int, *, acted: bool
+) -> RunOutcome:
+    ctx.report.done(sentence)
+    return RunOutcome(
+        state=state,
+        sentence=sentence,
+        rounds=rounds,
+        labels=count_labels(ctx) - labels_before,
+        did_nothing=not acted,
+    )

@@ -1,0 +1,69 @@
+"""Collect from the ledger what the stopping rules judge."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from alflow.explore import make_source
+from alflow.ledger import CandidateState, StepState
+from alflow.loop._context import CampaignContext
+from alflow.loop._hull import needs_confirmation
+from alflow.loop._train import prospective_rows
+from alflow.select import StopDecision, StoppingInput, decide_stop, earliest_stop, stream_horizon
+
+
+def round_stop(ctx: CampaignContext) -> StopDecision | None:
+    """Decide at the end of a round whether the campaign has reached its goal, its budget or its wits' end."""
+    return decide_stop(_evidence(ctx), ctx.config.stopping, ctx.config.budget)
+
+
+def labelling_stop(ctx: CampaignContext) -> StopDecision | None:
+    """Decide between two jobs whether labelling can still be trusted: the failure rate alone is judged."""
+    found = StoppingInput(attempts_failed=ctx.ledger.queue.outcomes(ctx.campaign_id))
+    return decide_stop(found, ctx.config.stopping, ctx.config.budget.model_copy(update=_UNLIMITED))
+
+
+_UNLIMITED = {"labels": None, "rounds": None, "wall_hours": None, "core_hours": None}
+
+
+def earliest(ctx: CampaignContext, stream_done: int) -> str:
+    """Say when convergence can be declared at the earliest."""
+    labels = ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id)
+    return earliest_stop(
+        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_done=stream_done, labels=labels
+    )
+
+
+def _evidence(ctx: CampaignContext) -> StoppingInput:
+    rounds = ctx.ledger.rounds.list(ctx.campaign_id)
+    pooled = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.POOLED]))
+    u_max = ctx.config.targets.u_max
+    stream = [row for row in prospective_rows(ctx, before=10**9) if row["stream"] == "random"]
+    quiet: list[float] = []
+    labels: list[int] = []
+    for row in sorted(rounds, key=lambda r: r.index):
+        scored = ctx.ledger.rounds.step(row.id, "score")
+        if scored.state is StepState.FINISHED:
+            quiet.append(float(scored.summary["new_uncertain_share"]))
+        if "new_labels" in row.summary:
+            labels.append(int(row.summary["new_labels"]))
+    created = datetime.fromisoformat(ctx.campaign.created).timestamp()
+    return StoppingInput(
+        stream_failed=[bool(row["missed"]) for row in stream],
+        quiet=quiet,
+        attempts_failed=ctx.ledger.queue.outcomes(ctx.campaign_id),
+        labels_per_round=labels,
+        labels=ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id),
+        rounds=len(rounds),
+        wall_hours=(time.time() - created) / 3600.0,
+        core_hours=ctx.ledger.queue.seconds_spent(ctx.campaign_id) / 3600.0,
+        pool=len(pooled),
+        pool_uncertain=sum(1 for r in pooled if r.u is None or 1.0 < r.u <= u_max),
+        pool_set_aside=sum(1 for r in pooled if r.u is not None and r.u > u_max),
+        waiting=sum(r.pinned for r in pooled)
+        + len(needs_confirmation(ctx))
+        + ctx.ledger.queue.open_jobs(ctx.campaign_id),
+        pool_finite=all(make_source(settings).once for settings in ctx.config.sources),
+        horizon=stream_horizon(ctx.config.budget, ctx.config.selection),
+    )

@@ -1,0 +1,195 @@
+"""Train the committee of a round on every label of the campaign, and calibrate its spreads."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from alflow.ledger import CommitteeLabel, LabelRow, RoundRow
+from alflow.loop._committee import committee_row, latest_committee
+from alflow.loop._context import CampaignContext
+from alflow.potentials import (
+    Calibration,
+    Errors,
+    Kind,
+    NativeCommittee,
+    Spreads,
+    TrainingProgress,
+    TrainingReport,
+    actual_errors,
+    fit_calibration,
+    train_committee,
+)
+from alflow.structures import LabelledStructure
+
+T = TypeVar("T", Spreads, Errors)
+
+RECENT_ROUNDS = 3
+"""Rounds whose prospective errors calibrate the next committee: older committees erred differently."""
+
+
+def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
+    """Train, calibrate and store the committee of a round.
+
+    A training that was killed continues from its last checkpoint.
+    """
+    labels = ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)
+    scratch = ctx.ledger.directory / "training" / f"campaign-{ctx.campaign_id}-round-{round_row.index}"
+    existing = committee_row(ctx, round_row)
+    if existing is not None:
+        # killed between storing the committee and marking the step
+        with ctx.write():
+            ctx.finish(round_row, "train", dict(existing.metrics))
+        return dict(existing.metrics)
+    previous = latest_committee(ctx) if ctx.config.training.warm_start else None
+    initial = previous if isinstance(previous, NativeCommittee) else None
+    seed = ctx.seed(round_row.index, "train")
+    scratch.mkdir(parents=True, exist_ok=True)
+    committee = train_committee(
+        [LabelledStructure(structure=row.structure, properties=row.properties) for row in labels],
+        ctx.config.committee,
+        ctx.config.training,
+        targets=ctx.config.targets,
+        initial=initial,
+        seed=seed,
+        checkpoint_dir=scratch,
+        progress=lambda p: _tell(ctx, p),
+    )
+    report = committee.report
+    assert report is not None, "a committee fresh from training carries its report"
+    calibration = calibrate(ctx, round_row, report, labels)
+    metrics = _metrics(report, calibration)
+    file = scratch / "committee.alflow"
+    committee.with_calibration(calibration).save(file)
+    _store(ctx, round_row, file, labels, report, calibration, metrics, seed)
+    shutil.rmtree(scratch, ignore_errors=True)  # scratch only: the committee is an artifact now
+    held = metrics.get("held_out") or {}
+    error = f", held out: {1000 * held['energy_mae']:.1f} meV/atom" if held else ""
+    ctx.report.step("train", f"{committee.n_members} members on {len(labels)} labels, {report.epochs} epochs{error}")
+    return metrics
+
+
+def calibrate(ctx: CampaignContext, round_row: RoundRow, report: TrainingReport, labels: list[LabelRow]) -> Calibration:
+    """Fit the calibration on predictions that were made before the committee saw the labels.
+
+    Two kinds of rows: the structures held out of this training, and those that the last rounds' committees judged
+    before they were labelled. The conformal factor comes from the random stream alone.
+    """
+    spreads: list[Spreads] = []
+    errors: list[Errors] = []
+    stream: list[bool] = []
+    blocks: list[int] = []
+    if report.held_out_prediction is not None and report.held_out:
+        rows = [labels[i] for i in report.held_out]
+        prediction = report.held_out_prediction
+        spreads.append(prediction.spreads)
+        errors.append(actual_errors(prediction.means, [row.properties for row in rows], prediction.spreads))
+        stream += [False] * len(rows)
+        blocks += [row.structure_id for row in rows]
+    for row in prospective_rows(ctx, before=round_row.index, rounds=RECENT_ROUNDS):
+        if row["error"] is None:
+            continue
+        spreads.append(Spreads(**{kind: _array(row["spread"][kind]) for kind in ("energy", "force", "stress")}))
+        errors.append(Errors(**{kind: _array(row["error"][kind]) for kind in ("energy", "force", "stress")}))
+        stream.append(row["stream"] == "random")
+        blocks.append(row["structure_id"])
+    previous = ctx.ledger.committees.latest(ctx.campaign_id)
+    return fit_calibration(
+        _joined(Spreads, spreads),
+        _joined(Errors, errors),
+        stream=np.array(stream, dtype=bool),
+        blocks=blocks,
+        previous=None
+        if previous is None or previous.calibration is None
+        else Calibration.from_dict(dict(previous.calibration)),
+        kinds=labelled_kinds(labels),
+    )
+
+
+def labelled_kinds(labels: list[LabelRow]) -> frozenset[Kind]:
+    """Return the kinds that the labels hold; the others take no part in u."""
+    kinds = {Kind.ENERGY}
+    if any(row.properties.forces is not None for row in labels):
+        kinds.add(Kind.FORCE)
+    if any(row.properties.stress is not None for row in labels):
+        kinds.add(Kind.STRESS)
+    return frozenset(kinds)
+
+
+def prospective_rows(ctx: CampaignContext, *, before: int, rounds: int | None = None) -> list[dict[str, Any]]:
+    """Return what the assessments of earlier rounds found: one row per candidate judged before it was labelled."""
+    found: list[dict[str, Any]] = []
+    for row in ctx.ledger.rounds.list(ctx.campaign_id):
+        if row.index >= before or (rounds is not None and row.index < before - rounds):
+            continue
+        found.extend(row.summary.get("assessed", ()))
+    return found
+
+
+def _array(value: float | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if value is None else value])
+
+
+def _joined(cls: type[T], parts: list[T]) -> T:
+    return cls(
+        **{
+            kind: np.concatenate([getattr(p, kind) for p in parts]) if parts else np.zeros(0)
+            for kind in ("energy", "force", "stress")
+        }
+    )
+
+
+def _metrics(report: TrainingReport, calibration: Calibration) -> dict[str, Any]:
+    return {
+        "n_labels": report.n_train,
+        "n_held_out": len(report.held_out),
+        "epochs": report.epochs,
+        "cpu_seconds": round(report.cpu_seconds, 3),
+        "train": asdict(report.train),
+        "held_out": None if report.validation is None else asdict(report.validation),
+        "warm_start": report.warm_start,
+        "reference_energies": report.reference_energies,
+        "calibration": calibration.to_dict(),
+    }
+
+
+def _store(
+    ctx: CampaignContext,
+    round_row: RoundRow,
+    file: Path,
+    labels: list[LabelRow],
+    report: TrainingReport,
+    calibration: Calibration,
+    metrics: dict[str, Any],
+    seed: int,
+) -> None:
+    held_out = set(report.held_out)
+    with ctx.write():
+        artifact = ctx.ledger.artifacts.put(file, kind="committee", name=f"{ctx.name}-round-{round_row.index}.alflow")
+        ctx.ledger.committees.add(
+            round_row.id,
+            spec=ctx.config.committee.model_dump(mode="json"),
+            training=ctx.config.training.model_dump(mode="json"),
+            artifact_id=artifact.id,
+            metrics=metrics,
+            calibration=calibration.to_dict(),
+            seed=seed,
+            labels=[
+                CommitteeLabel(
+                    label_id=row.id,
+                    held_out=i in held_out,
+                    weights=tuple(float(w) for w in report.member_weights[:, i]),
+                )
+                for i, row in enumerate(labels)
+            ],
+        )
+        ctx.finish(round_row, "train", metrics)
+
+
+def _tell(ctx: CampaignContext, p: TrainingProgress) -> None:
+    text = "" if p.held_out_loss is None else f"held-out loss {p.held_out_loss:.3g}"
+    ctx.report.progress("train", p.epoch, p.max_epochs, text)

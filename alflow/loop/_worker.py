@@ -1,0 +1,292 @@
+"""The label worker: claims jobs, keeps its leases alive from a thread, and brings back labels or typed failures.
+
+What it can compute comes from its local configuration and the campaigns' theories; a job whose theory this machine
+would compute with other settings or another code is left to others.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from alflow.errors import (
+    AlflowError,
+    FailureKind,
+    LabelFailure,
+    LeaseLostError,
+    LedgerError,
+    NotFoundError,
+)
+from alflow.labelers import Labeler, LabelResult, WorkerConfig, get_labeler
+from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
+from alflow.loop._reporter import Reporter, SilentReporter
+
+
+class WorkUntil(StrEnum):
+    """When a worker ends by itself."""
+
+    EMPTY = "empty"
+    IDLE = "idle"
+    FOREVER = "forever"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkSummary:
+    """What a worker did.
+
+    ``lost`` counts results that were not stored because the lease had gone to another worker.
+    """
+
+    labelled: int = 0
+    retried: int = 0
+    failed: int = 0
+    lost: int = 0
+    seconds: float = 0.0
+
+
+IDLE_SECONDS = 60.0
+"""A worker told to work until idle ends after so long without a job."""
+
+
+class LabelWorker:
+    """Executes jobs of one ledger one after the other; several workers share a queue.
+
+    Parameters
+    ----------
+    ledger
+        the ledger whose queue it serves
+    config
+        this machine's configuration
+    report
+        whom to tell
+    labelers
+        labelers by theory id; None: made from the campaigns of the ledger, as far as this machine has them
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: WorkerConfig,
+        *,
+        report: Reporter | None = None,
+        labelers: dict[int, Labeler] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._config = config
+        self._report = report or SilentReporter()
+        self._given = labelers
+        self._labelers: dict[int, Labeler] = {}
+        self._held: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._identity = WorkerIdentity.current()
+        self._done = {"labelled": 0, "retried": 0, "failed": 0, "lost": 0}
+
+    def run(
+        self,
+        until: WorkUntil = WorkUntil.EMPTY,
+        *,
+        max_jobs: int | None = None,
+        keep_going: Callable[[], bool] | None = None,
+    ) -> WorkSummary:
+        """Work until the queue is empty, was idle for a minute, or forever.
+
+        Parameters
+        ----------
+        until
+            when to end
+        max_jobs
+            end after so many jobs
+        keep_going
+            asked before every claim; False ends the work
+
+        Raises
+        ------
+        KeyboardInterrupt
+            passed on; jobs that were claimed but not begun are given back first
+        """
+        started = idle_since = time.monotonic()
+        n_jobs = 0
+        with self._heartbeat():
+            while max_jobs is None or n_jobs < max_jobs:
+                if keep_going is not None and not keep_going():
+                    break
+                self._reclaim()
+                room = self._config.batch if max_jobs is None else min(self._config.batch, max_jobs - n_jobs)
+                jobs = self._claim(room)
+                if jobs:
+                    self._execute(jobs)
+                    n_jobs += len(jobs)
+                    idle_since = time.monotonic()
+                elif until is WorkUntil.EMPTY or (
+                    until is WorkUntil.IDLE and time.monotonic() - idle_since > IDLE_SECONDS
+                ):
+                    break
+                else:
+                    time.sleep(self._config.poll_seconds)
+        return WorkSummary(**self._done, seconds=time.monotonic() - started)
+
+    def theories(self) -> dict[int, Labeler]:
+        """Return the labelers of this machine by the id of the theory that they compute."""
+        if self._given is not None:
+            return self._given
+        for campaign in self._ledger.campaigns.list():
+            fingerprint = campaign.config.get("theory")
+            described = campaign.config.get("campaign", {}).get("theory")
+            if not fingerprint or not described:
+                continue
+            try:
+                theory = self._ledger.theories.get(str(fingerprint))
+            except NotFoundError:
+                continue
+            if theory.id in self._labelers:
+                continue
+            try:
+                labeler = get_labeler(
+                    described["labeler"],
+                    dict(described["settings"]),
+                    worker=self._config,
+                    directory=Path(campaign.config.get("directory", ".")),
+                )
+                computed = labeler.theory().fingerprint
+            except AlflowError as error:
+                self._report.note(f"this worker cannot serve campaign {campaign.name!r}: {error}")
+                continue
+            if computed != theory.fingerprint:
+                self._report.note(
+                    f"this worker would compute campaign {campaign.name!r} at another theory ({computed[:12]} instead of "
+                    f"{theory.fingerprint[:12]}: other settings, code version or files); its jobs are left to others"
+                )
+                continue
+            self._labelers[theory.id] = labeler
+        return self._labelers
+
+    def _claim(self, limit: int) -> Sequence[ClaimedJob]:
+        theories = self.theories()
+        if not theories:
+            return []
+        jobs = self._ledger.queue.claim(
+            self._identity, limit=limit, theories=sorted(theories), lease_seconds=self._config.lease_seconds
+        )
+        with self._lock:
+            self._held.update({job.job_id: job.fence for job in jobs})
+        return jobs
+
+    def _execute(self, jobs: Sequence[ClaimedJob]) -> None:
+        for n, job in enumerate(jobs):
+            try:
+                self._one(job)
+            except KeyboardInterrupt:
+                self._give_back(jobs[n:])
+                raise
+            finally:
+                with self._lock:
+                    self._held.pop(job.job_id, None)
+
+    def _one(self, job: ClaimedJob) -> None:
+        labeler = self.theories()[job.theory_id]
+        directory = self._directory(job)
+        with self._lock:
+            if job.job_id not in self._held:  # the heartbeat found that another worker has it
+                self._done["lost"] += 1
+                return
+        started = time.monotonic()
+        try:
+            self._ledger.queue.start(job.job_id, job.fence, directory=str(directory))
+            result = self._label(labeler, job, directory)
+            timings = {"seconds": result.seconds, "wall_seconds": time.monotonic() - started}
+            self._ledger.queue.complete(job.job_id, job.fence, result.properties, self._evidence(result), timings)
+        except LabelFailure as failure:
+            self._fail(job, failure)
+        except LeaseLostError:
+            self._done["lost"] += 1
+            self._report.note(f"job {job.job_id}: the lease was lost, its result is not stored")
+        else:
+            self._done["labelled"] += 1
+            if not self._config.keep_files:
+                shutil.rmtree(directory, ignore_errors=True)  # pruning only: the label is stored
+
+    def _label(self, labeler: Labeler, job: ClaimedJob, directory: Path) -> LabelResult:
+        try:
+            return labeler.label(job.structure, directory)
+        except (LabelFailure, LedgerError):
+            raise
+        except MemoryError as error:
+            raise LabelFailure(FailureKind.MEMORY, str(error) or "out of memory") from error
+        except OSError as error:
+            kind = FailureKind.DISK_FULL if error.errno == 28 else FailureKind.CRASHED
+            raise LabelFailure(kind, f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise LabelFailure(FailureKind.CRASHED, f"{type(error).__name__}: {error}") from error
+
+    def _fail(self, job: ClaimedJob, failure: LabelFailure) -> None:
+        try:
+            state = self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message)
+        except LeaseLostError:
+            self._done["lost"] += 1
+            return
+        self._done["retried" if state is JobState.RETRY_WAIT else "failed"] += 1
+        self._report.note(f"job {job.job_id} ({job.structure.formula}): {failure} → {state}")
+
+    def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
+        held = [job.job_id for job in jobs if job.job_id in self._held]
+        if held:
+            self._ledger.queue.release(held, actor="worker")
+
+    def _directory(self, job: ClaimedJob) -> Path:
+        root = self._config.scratch or self._ledger.directory / "jobs"
+        return Path(root) / f"job-{job.job_id}" / f"attempt-{job.attempt_number}"
+
+    @staticmethod
+    def _evidence(result: LabelResult) -> dict[str, Any]:
+        return {**result.evidence, "warnings": list(result.warnings), "files": list(result.files)}
+
+    def _reclaim(self) -> None:
+        jobs = self._ledger.queue.reclaim_expired()
+        if jobs:
+            self._report.note(f"{len(jobs)} jobs of silent workers taken back: {', '.join(map(str, jobs[:10]))}")
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(self._config.lease_seconds / 4):
+                with self._lock:
+                    held = list(self._held.items())
+                if not held:
+                    continue
+                try:
+                    lost = self._ledger.queue.heartbeat(held, self._config.lease_seconds)
+                except LedgerError as error:
+                    self._report.note(f"heartbeat failed, trying again: {error}")
+                    continue
+                with self._lock:
+                    for job_id in lost:
+                        self._held.pop(job_id, None)
+
+        thread = threading.Thread(target=beat, name="label-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def work(
+    ledger: Ledger,
+    config: WorkerConfig,
+    *,
+    until: WorkUntil = WorkUntil.EMPTY,
+    max_jobs: int | None = None,
+    report: Reporter | None = None,
+) -> WorkSummary:
+    """Run one label worker over a ledger; see :class:`LabelWorker`."""
+    return LabelWorker(ledger, config, report=report).run(until, max_jobs=max_jobs)
