@@ -72,12 +72,13 @@ def hull_energies(fractions: ArrayLike, energies: ArrayLike) -> NDArray[np.float
     x, e = np.asarray(fractions, dtype=np.float64), np.atleast_2d(np.asarray(energies, dtype=np.float64))
     if e.shape[1] == 0:
         return e.copy()
-    keys, inverse = np.unique(np.rint(x / _SAME_COMPOSITION), axis=0, return_inverse=True)
+    grid = np.rint(x / _SAME_COMPOSITION)
+    _, first, inverse = np.unique(grid, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
-    points = _affine_coordinates(keys * _SAME_COMPOSITION)
+    points = _affine_coordinates(x[first])
     result = np.empty_like(e)
     for member, own in enumerate(e):
-        lowest = np.full(len(keys), np.inf)
+        lowest = np.full(len(first), np.inf)
         np.minimum.at(lowest, inverse, own)
         result[member] = np.minimum(_hull_over_points(points, lowest)[inverse], own)
     return result
