@@ -77,7 +77,7 @@ def top(
 def _add(
     group: typer.Typer, function: Callable[..., None], name: str, example: str, *, panel: str | None = None
 ) -> None:
-    group.command(name, epilog=f"Example: {example}", rich_help_panel=panel, no_args_is_help=False)(function)
+    group.command(name, epilog=f"Example: {example}", rich_help_panel=panel)(function)
 
 
 _CAMPAIGN, _LOOK, _DATA, _MACHINES = "Campaign", "Look", "Data", "Machines and potentials"

@@ -9,13 +9,18 @@ import typer
 
 
 def complete_campaign(incomplete: str) -> list[str]:
-    """Offer campaign files of the directory that is being typed."""
+    """Offer campaign files and folders of the directory that is being typed."""
+    return [name for name in complete_path(incomplete) if name.endswith(("/", ".yaml", ".yml"))]
+
+
+def complete_path(incomplete: str) -> list[str]:
+    """Offer files and folders of the directory that is being typed."""
     typed = Path(incomplete)
     directory = typed if incomplete.endswith("/") else typed.parent
     if not directory.is_dir():
         return []
-    names = [str(p) for p in sorted(directory.iterdir()) if p.suffix in {".yaml", ".yml"}]
-    names += [f"{p}/" for p in sorted(directory.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    visible = (p for p in sorted(directory.iterdir()) if not p.name.startswith("."))
+    names = (f"{p}/" if p.is_dir() else str(p) for p in visible)
     return [name for name in names if name.startswith(incomplete)]
 
 

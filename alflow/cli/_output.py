@@ -42,8 +42,8 @@ class Column:
 
 
 def jsonable(value: Any) -> Any:
-    """Turn rows, settings, arrays, times and paths into what JSON can carry; numbers that are not finite become null."""
-    if value is None or isinstance(value, (bool, int, str)) and not isinstance(value, Enum):
+    """Turn rows, settings, arrays, times and paths into JSON values; numbers that are not finite become null."""
+    if value is None or (isinstance(value, (bool, int, str)) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

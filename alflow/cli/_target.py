@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from alflow.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
     from alflow.ledger import CampaignRow, Ledger
+    from alflow.loop import CampaignContext, Reporter
 
 DEFAULT_FILE = "campaign.yaml"
 _SUFFIXES = {".yaml", ".yml"}
@@ -88,7 +89,8 @@ class Target:
 def find_target(campaign: str | None, ledger: str | None) -> Target:
     """Work out which ledger and campaign a command means.
 
-    ``--ledger`` overrides what the campaign file names, and needs no file; a campaign is a file or, with a ledger, a name.
+    ``--ledger`` overrides what the campaign file names, and needs no file; a campaign is a file, a folder that holds
+    one or, with a ledger, a name.
 
     Raises
     ------
@@ -134,7 +136,9 @@ class Opened:
         names = [row.name for row in self.ledger.campaigns.list()]
         if not names:
             raise NotFoundError(f"{self.ledger.url} holds no campaign yet: start one with `alflow run`")
-        raise NotFoundError(f"{self.ledger.url} holds several campaigns ({', '.join(names)}): choose one with --campaign NAME")
+        raise NotFoundError(
+            f"{self.ledger.url} holds several campaigns ({', '.join(names)}): choose one with --campaign NAME"
+        )
 
 
 @contextmanager
@@ -177,3 +181,65 @@ def missing_sqlite_file(url: str) -> Path | None:
         return None
     path = Path(rest.partition("?")[0])
     return None if path.exists() else path
+
+
+def actor() -> str:
+    """Name the person at the terminal in the ledger's events."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return "person"
+
+
+@contextmanager
+def opened_campaign(
+    campaign: str | None,
+    ledger: str | None,
+    *,
+    worker: Path | None = None,
+    report: Reporter | None = None,
+    create: bool = True,
+) -> Iterator[CampaignContext]:
+    """Open the campaign that a campaign file describes, ready to be driven, and close its ledger again.
+
+    Raises
+    ------
+    UserError
+        if only a ledger is named: what a campaign does next is decided by its file
+    """
+    from alflow.labelers import load_worker_config
+    from alflow.loop import open_campaign
+
+    target = find_target(campaign, ledger)
+    if target.file is None:
+        raise UserError("this needs the campaign file, not only the ledger: give its path (or --campaign FILE)")
+    context = open_campaign(
+        target.file,
+        ledger_url=target.url,
+        worker=None if worker is None else load_worker_config(worker),
+        report=report,
+        create=create,
+    )
+    try:
+        yield context
+    finally:
+        context.ledger.close()
+
+
+def split_campaign(arguments: Sequence[str], campaign: str | None) -> tuple[str | None, list[str]]:
+    """Take a campaign file out of arguments where it stands first: ``alflow approve campaign.yaml 12``."""
+    if arguments and Path(arguments[0]).suffix in _SUFFIXES:
+        return arguments[0], list(arguments[1:])
+    return campaign, list(arguments)
+
+
+def candidate_ids(arguments: Sequence[str]) -> list[int]:
+    """Read candidate ids; a usage error where one is no number."""
+    import typer
+
+    for argument in arguments:
+        if not argument.isdecimal():
+            raise typer.BadParameter(f"{argument!r} is no candidate id; ids are the numbers that `alflow ls` shows")
+    return [int(argument) for argument in arguments]

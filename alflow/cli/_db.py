@@ -1,0 +1,102 @@
+"""``db``: the ledger's database itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alflow.cli._options import CampaignOption, JsonOption, LedgerOption
+from alflow.cli._output import Column, print_json, print_rows, size
+from alflow.cli._target import find_target, missing_sqlite_file, opened
+from alflow.errors import NotFoundError, UserError
+
+
+def upgrade(
+    campaign: CampaignOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the ledger to the schema of this alflow.
+
+    Make a backup first: `alflow db backup`.
+    """
+    from alflow.cli._console import stderr
+    from alflow.ledger import open_ledger, upgrade_ledger
+
+    url = _existing(campaign, ledger)
+    upgrade_ledger(url)
+    store = open_ledger(url, create=False)
+    try:
+        if as_json:
+            print_json({"ledger": url, "schema_version": store.schema_version})
+        else:
+            stderr().print(f"{url} has schema {store.schema_version}", soft_wrap=True)
+    finally:
+        store.close()
+
+
+def stats(
+    campaign: CampaignOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the ledger holds."""
+    with opened(campaign, ledger) as target:
+        content = target.ledger.stats()
+    if as_json:
+        print_json(content)
+        return
+    rows = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            rows += [{"what": f"{key} {name}", "value": number} for name, number in value.items()]
+        else:
+            rows.append({"what": key, "value": size(value) if key.endswith("bytes") else value})
+    texts = [{"what": str(row["what"]).replace("_", " "), "value": str(row["value"])} for row in rows]
+    print_rows([Column(key="what", label="ledger"), Column(key="value", label="")], texts)
+
+
+def backup(
+    campaign: CampaignOption = None,
+    ledger: LedgerOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to write it.", show_default="beside the ledger, dated"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the ledger, also while it is in use.
+
+    The copy opens like the ledger itself.
+    """
+    from alflow.cli._console import stderr
+    from alflow.ledger import backup_ledger
+
+    url = _existing(campaign, ledger)
+    path = output or _dated(url)
+    if path.exists():
+        raise UserError(f"{path} exists already; give another name with --output, or remove it")
+    backup_ledger(url, path)
+    if as_json:
+        print_json({"ledger": url, "backup": path, "bytes": path.stat().st_size})
+    else:
+        stderr().print(f"wrote {path} ({size(path.stat().st_size)})", soft_wrap=True)
+
+
+def _existing(campaign: str | None, ledger: str | None) -> str:
+    url = find_target(campaign, ledger).url
+    missing = missing_sqlite_file(url)
+    if missing is not None:
+        raise NotFoundError(f"there is no ledger at {missing}")
+    return url
+
+
+def _dated(url: str) -> Path:
+    from datetime import datetime
+
+    source = Path(url.partition(":///")[2].partition("?")[0])
+    return source.with_name(f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}{source.suffix or '.db'}")

@@ -1,0 +1,266 @@
+"""``train`` and ``eval``: committees from and against labelled structures, without a ledger."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alflow.cli._options import JsonOption, QuietOption, complete_campaign
+from alflow.cli._output import Column, duration, plural, print_json, print_rows
+from alflow.errors import ConfigError, StructureError, UserError
+
+if TYPE_CHECKING:
+    from alflow.cli._metrics import KindMetrics, Metrics
+    from alflow.potentials import CommitteeSpec, ErrorSummary, Targets, TrainingProgress, TrainingReport, TrainingSpec
+    from alflow.structures import LabelledStructure
+
+DataFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATA...",
+        help="Labelled structures (extxyz, ASE database): REF_energy, REF_forces, REF_stress, or a calculator's results.",
+        show_default=False,
+    ),
+]
+
+
+def train(
+    data: DataFiles,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="Where to write the committee.", show_default=False)
+    ],
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--campaign",
+            "-C",
+            metavar="FILE",
+            help="Take committee, training and targets from a campaign file.",
+            show_default=False,
+            autocompletion=complete_campaign,
+        ),
+    ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--initial", "-i", metavar="MODEL", help="Start from this committee.", show_default=False),
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option("--members", "-k", help="Number of members.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", "-e", help="Largest number of epochs.", show_default=False)
+    ] = None,
+    cpu_seconds: Annotated[
+        float | None, typer.Option("--cpu-seconds", "-t", help="CPU time for the training, s.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random numbers.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a committee on labelled structures.
+
+    Interrupted, the same command continues where it was.
+    """
+    from alflow.cli._reporter import ConsoleReporter
+    from alflow.potentials import load_committee, train_committee
+
+    spec, training, targets = _training_settings(settings, members=members, epochs=epochs, cpu_seconds=cpu_seconds)
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: the folder {output.parent} does not exist; create it first")
+    checkpoints = output.with_name(output.name + ".training")
+    with ConsoleReporter(quiet=quiet) as report:
+        report.step("read")
+        examples = read_labelled(data)
+        report.step("read", plural(len(examples), "labelled structure"))
+        if checkpoints.is_dir():
+            report.note(f"continuing from {checkpoints}")
+        report.step("train")
+        committee = train_committee(
+            examples,
+            spec,
+            training,
+            targets=targets,
+            initial=None if initial is None else load_committee(initial),
+            seed=seed,
+            checkpoint_dir=checkpoints,
+            progress=lambda p: report.progress("train", *_training_progress(p)),
+        )
+        report.step("train", plural(committee.report.epochs, "epoch"))
+        committee.save(output)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        report.done(f"wrote {output}; look at it with `alflow eval {output} TEST`")
+    if as_json:
+        print_json({"model": output, **training_summary(committee.report)})
+    else:
+        print_rows(
+            [Column(key="what", label=""), Column(key="value", label="", elastic=True)], _summary_rows(committee.report)
+        )
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` wrote.")],
+    data: DataFiles,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a committee with labelled structures.
+
+    Prints the errors of energy, force and stress, and how well the committee knows them.
+    """
+    from alflow.cli._metrics import measure
+    from alflow.potentials import load_committee
+
+    committee = load_committee(model)
+    examples = read_labelled(data)
+    strange = {e for example in examples for e in example.structure.elements} - set(committee.elements)
+    if strange:
+        raise StructureError(
+            f"{model} knows {', '.join(committee.elements)} but the data hold {', '.join(sorted(strange))}: "
+            "leave those structures out or train with them"
+        )
+    wants_stress = any(example.properties.stress is not None for example in examples)
+    prediction = committee.predict([example.structure for example in examples], stress=wants_stress)
+    metrics = measure(prediction, [example.properties for example in examples])
+    if as_json:
+        print_json(metrics)
+    else:
+        _print_metrics(metrics)
+
+
+def read_labelled(paths: Sequence[Path]) -> list[LabelledStructure]:
+    """Read every labelled structure of some files.
+
+    Raises
+    ------
+    StructureError
+        naming file and frame, if a structure carries no labels or there are none at all
+    """
+    from alflow.cli._data import read_frames
+    from alflow.structures import LabelledStructure
+
+    examples = []
+    for atoms, origin in read_frames([str(path) for path in paths]):
+        try:
+            examples.append(LabelledStructure.from_atoms(atoms))
+        except StructureError as error:
+            raise StructureError(f"{origin}: {error}") from error
+    if not examples:
+        raise StructureError(f"no structures in {', '.join(map(str, paths))}")
+    return examples
+
+
+def _training_settings(
+    path: Path | None, *, members: int | None, epochs: int | None, cpu_seconds: float | None
+) -> tuple[CommitteeSpec, TrainingSpec, Targets]:
+    from pydantic import ValidationError
+
+    from alflow.potentials import CommitteeSpec, Targets, TrainingSpec
+
+    spec, training, targets = CommitteeSpec(), TrainingSpec(), Targets()
+    if path is not None:
+        from alflow.config import load_campaign
+
+        config = load_campaign(path).config
+        spec, training, targets = config.committee, config.training, config.targets
+    changes: dict[str, Any] = {"max_epochs": epochs, "cpu_seconds": cpu_seconds}
+    try:
+        spec = _changed(spec, {"n_members": members})
+        training = _changed(training, changes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{problem['loc'][0]}: {problem['msg'].lower()}, not {problem['input']}") from error
+    return spec, training, targets
+
+
+def _changed(settings: Any, changes: dict[str, Any]) -> Any:
+    given = {key: value for key, value in changes.items() if value is not None}
+    return type(settings).model_validate({**settings.model_dump(), **given}) if given else settings
+
+
+def _training_progress(progress: TrainingProgress) -> tuple[int, int | None, str]:
+    """How much is done, of how much, and the loss so far, as the reporter takes them."""
+    loss = progress.loss if progress.held_out_loss is None else progress.held_out_loss
+    text = f"{'loss' if progress.held_out_loss is None else 'held-out loss'} {loss:.3g}"
+    if progress.max_epochs is not None:
+        return progress.epoch, progress.max_epochs, text
+    return round(100 * progress.fraction), 100, f"% of the time, epoch {progress.epoch}, {text}"
+
+
+def training_summary(report: TrainingReport) -> dict[str, Any]:
+    """Pick from a training report what a person wants to see."""
+    return {
+        "structures": report.n_train,
+        "held_out": len(report.held_out),
+        "epochs": report.epochs,
+        "cpu_seconds": report.cpu_seconds,
+        "warm_start": report.warm_start or None,
+        "train": report.train,
+        "validation": report.validation,
+        "reference_energies": report.reference_energies,
+    }
+
+
+def _summary_rows(report: TrainingReport) -> list[dict[str, Any]]:
+    rows = [
+        {"what": "structures", "value": f"{report.n_train}, of which {len(report.held_out)} held out"},
+        {"what": "training", "value": f"{report.epochs} epochs, {duration(report.cpu_seconds)} of CPU time"},
+        {"what": "errors on these", "value": _errors_text(report.train)},
+    ]
+    if report.warm_start:
+        rows.insert(2, {"what": "start", "value": report.warm_start})
+    if report.validation is not None:
+        rows.append({"what": "errors on held-out", "value": _errors_text(report.validation)})
+    return rows
+
+
+def _errors_text(errors: ErrorSummary) -> str:
+    parts = [f"energy {1e3 * errors.energy_mae:.2f} meV/atom"]
+    if errors.force_mae is not None:
+        parts.append(f"force {1e3 * errors.force_mae:.1f} meV/Å")
+    if errors.stress_mae is not None:
+        parts.append(f"stress {1e3 * errors.stress_mae:.2f} meV/Å³")
+    return ", ".join(parts) + " (mean absolute)"
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    columns = [
+        Column(key="kind", label=""),
+        Column(key="n", label="values"),
+        Column(key="mae", label="MAE", digits=2),
+        Column(key="rmse", label="RMSE", digits=2),
+        Column(key="sigma", label="mean σ" if metrics.calibrated else "mean spread", digits=2),
+        Column(key="unit", label=""),
+        Column(key="coverage90", label="inside 90 %", digits=2),
+        Column(key="spearman", label="rank correlation", digits=2),
+    ]
+    if metrics.n_members < 2:
+        columns = [c for c in columns if c.key not in {"sigma", "coverage90", "spearman"}]
+    rows = [
+        _metric_row("energy", metrics.energy, 1e3, "meV/atom"),
+        _metric_row("force", metrics.force, 1e3, "meV/Å"),
+        _metric_row("stress", metrics.stress, 1e3, "meV/Å³"),
+    ]
+    title = (
+        f"{plural(metrics.n_members, 'member')} on {plural(metrics.n_structures, 'structure')}, {metrics.n_atoms} atoms"
+    )
+    if metrics.u_above_one is not None:
+        title += f"; u > 1 for {100 * metrics.u_above_one:.0f} %"
+    print_rows(columns, [row for row in rows if row is not None], title=title)
+
+
+def _metric_row(kind: str, metrics: KindMetrics | None, scale: float, unit: str) -> dict[str, Any] | None:
+    if metrics is None:
+        return None
+    return {
+        "kind": kind,
+        "n": metrics.n,
+        "mae": scale * metrics.mae,
+        "rmse": scale * metrics.rmse,
+        "sigma": None if metrics.sigma is None else scale * metrics.sigma,
+        "unit": unit,
+        "coverage90": metrics.coverage90,
+        "spearman": metrics.spearman,
+    }

@@ -1,0 +1,140 @@
+"""``queue``: labelling jobs, and what a person may do with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alflow.cli._options import CampaignOption, CsvOption, JobIds, JsonOption, LedgerOption
+from alflow.cli._output import Column, plural, print_json, print_rows
+from alflow.cli._target import actor, opened
+from alflow.errors import UserError
+
+if TYPE_CHECKING:
+    from alflow.ledger import Queue
+
+COLUMNS = (
+    Column(key="id", label="Job"),
+    Column(key="state", label="State"),
+    Column(key="formula", label="Formula"),
+    Column(key="structure", label="Structure"),
+    Column(key="theory", label="Theory"),
+    Column(key="attempts", label="Attempts"),
+    Column(key="worker", label="Worker"),
+    Column(key="updated", label="Changed"),
+    Column(key="error_kind", label="Error"),
+    Column(key="message", label="Message", elastic=True),
+)
+
+
+def complete_state(incomplete: str) -> list[str]:
+    """Offer job states."""
+    from alflow.ledger import JobState
+
+    return [state.value for state in JobState if state.value.startswith(incomplete)]
+
+
+StateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        "-s",
+        metavar="STATE",
+        help="Only jobs in this state; may be repeated.",
+        show_default=False,
+        autocompletion=complete_state,
+    ),
+]
+
+
+def ls(
+    state: StateOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 for all.")] = 0,
+    campaign: CampaignOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """List labelling jobs."""
+    from alflow.cli._console import stderr
+    from alflow.ledger import JobState
+
+    states = _states(state)
+    with opened(campaign, ledger) as target:
+        jobs = target.ledger.queue.list(
+            campaign=None if target.campaign is None else target.campaign.id,
+            states=[JobState(s) for s in states] or None,
+        )
+        theories = {theory.id: theory.name or theory.labeler for theory in target.ledger.theories.list()}
+    rows = [
+        {
+            "id": job.id,
+            "state": job.state,
+            "formula": job.formula,
+            "structure": job.structure_id,
+            "theory": theories[job.theory_id],
+            "attempts": job.attempts,
+            "worker": job.worker,
+            "updated": job.updated,
+            "error_kind": job.error_kind,
+            "message": job.message or None,
+        }
+        for job in (jobs[:limit] if limit else jobs)
+    ]
+    if rows or as_json or as_csv:
+        print_rows(COLUMNS, rows, as_json=as_json, as_csv=as_csv)
+    else:
+        stderr().print("no job" + (f" is {' or '.join(states)}" if states else " yet"), style="dim")
+
+
+def retry(
+    jobs: JobIds, campaign: CampaignOption = None, ledger: LedgerOption = None, as_json: JsonOption = False
+) -> None:
+    """Queue failed, quarantined or cancelled jobs once more."""
+    with opened(campaign, ledger) as target:
+        target.ledger.queue.retry(jobs, actor=actor())
+        _tell(target.ledger.queue, jobs, "queued again", as_json=as_json)
+
+
+def release(
+    jobs: JobIds, campaign: CampaignOption = None, ledger: LedgerOption = None, as_json: JsonOption = False
+) -> None:
+    """Take jobs from a worker that will not come back.
+
+    What it still writes is refused.
+    """
+    with opened(campaign, ledger) as target:
+        target.ledger.queue.release(jobs, actor=actor())
+        _tell(target.ledger.queue, jobs, "given back to the queue", as_json=as_json)
+
+
+def cancel(
+    jobs: JobIds, campaign: CampaignOption = None, ledger: LedgerOption = None, as_json: JsonOption = False
+) -> None:
+    """Withdraw this campaign's request for labels.
+
+    Another campaign's request for the same label stays.
+    """
+    with opened(campaign, ledger) as target:
+        target.ledger.queue.cancel(jobs, None if target.campaign is None else target.campaign.id, actor=actor())
+        _tell(target.ledger.queue, jobs, "withdrawn", as_json=as_json)
+
+
+def _tell(queue: Queue, jobs: list[int], what: str, *, as_json: bool) -> None:
+    from alflow.cli._console import stderr
+
+    if as_json:
+        print_json([{"id": job.id, "state": job.state} for job in map(queue.get, jobs)])
+    else:
+        stderr().print(f"{plural(len(jobs), 'job')} {what}")
+
+
+def _states(given: list[str] | None) -> list[str]:
+    from alflow.ledger import JobState
+
+    known = [state.value for state in JobState]
+    for name in given or []:
+        if name not in known:
+            raise UserError(f"there is no job state {name!r}; the states are {', '.join(known)}")
+    return list(given or [])

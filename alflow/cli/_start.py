@@ -1,0 +1,187 @@
+"""``init`` and ``check``: a campaign file, and whether it can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alflow.cli._errors import ExitCode
+from alflow.cli._options import CampaignArgument, JsonOption, LedgerOption, WorkerConfigOption
+from alflow.cli._output import plural, print_json
+from alflow.cli._target import find_target, missing_sqlite_file
+from alflow.errors import AlflowError, UserError
+
+if TYPE_CHECKING:
+    from alflow.config import LoadedCampaign
+    from alflow.labelers import Labeler
+
+
+def complete_labeler(incomplete: str) -> list[str]:
+    """Offer registered labelers."""
+    from alflow.labelers import labeler_names
+
+    return [name for name in labeler_names() if name.startswith(incomplete)]
+
+
+def init(
+    campaign: Annotated[Path, typer.Argument(metavar="FILE", help="Campaign file to write.", dir_okay=False)] = Path(
+        "campaign.yaml"
+    ),
+    elements: Annotated[
+        str, typer.Option("--elements", "-e", metavar="SYMBOLS", help="Elements, joined by commas: Ni,Pt.")
+    ] = "Ni,Pt",
+    labeler: Annotated[
+        str,
+        typer.Option("--labeler", "-l", metavar="NAME", help="What computes labels.", autocompletion=complete_labeler),
+    ] = "emt",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name of the campaign.", show_default="from the elements"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented campaign file to start from."""
+    from alflow.cli._console import stderr
+    from alflow.config import init_template
+    from alflow.structures import atomic_number
+
+    symbols = [symbol.strip() for symbol in elements.replace("-", ",").split(",") if symbol.strip()]
+    for symbol in symbols:
+        atomic_number(symbol)
+    _check_labeler(labeler)
+    if campaign.exists() and not force:
+        raise UserError(f"{campaign} exists already; --force writes over it, or give another file name")
+    text = init_template(elements=symbols, labeler=labeler, name=name or "-".join(symbols).lower())
+    campaign.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"campaign": campaign.resolve()})
+    else:
+        stderr().print(f"wrote {campaign}; look through it, then `alflow check {campaign}`", soft_wrap=True)
+
+
+def _check_labeler(name: str) -> None:
+    from alflow.labelers import labeler_type
+
+    labeler_type(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was checked; ``ok`` None means: nothing to check yet."""
+
+    what: str
+    ok: bool | None
+    text: str
+
+
+def check(
+    campaign: CampaignArgument = None,
+    config: WorkerConfigOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate the campaign file, the ledger and the labeler.
+
+    Says how to mend what is wrong.
+    """
+    findings = list(_examine(campaign, config, ledger))
+    failed = sum(finding.ok is False for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "findings": findings})
+    else:
+        _print_findings(findings)
+    if failed:
+        raise typer.Exit(ExitCode.USER_ERROR)
+
+
+def _examine(campaign: str | None, config: Path | None, ledger: str | None) -> Iterator[Finding]:
+    from alflow.config import load_campaign
+
+    target = find_target(campaign, ledger)
+    if target.file is None:
+        yield from _examine_ledger(target.url)
+        return
+    loaded = load_campaign(target.file)
+    yield Finding(what="campaign", ok=True, text=f"{target.file}: {_campaign_text(loaded)}")
+    yield from _examine_labeler(loaded, config)
+    yield from _examine_ledger(target.url)
+
+
+def _campaign_text(loaded: LoadedCampaign) -> str:
+    settings = loaded.config
+    limits = [
+        f"{limit:g} {unit}"
+        for limit, unit in (
+            (settings.budget.labels, "labels"),
+            (settings.budget.rounds, "rounds"),
+            (settings.budget.wall_hours, "hours"),
+            (settings.budget.core_hours, "core-hours"),
+        )
+        if limit is not None
+    ]
+    budget = f"at most {', '.join(limits)}" if limits else "without a budget"
+    return f"{settings.name}, {'-'.join(settings.elements)}, {plural(len(settings.sources), 'source')}, {budget}"
+
+
+def _examine_labeler(loaded: LoadedCampaign, config: Path | None) -> Iterator[Finding]:
+    from alflow.labelers import get_labeler, load_worker_config
+
+    theory = loaded.config.theory
+    try:
+        worker = load_worker_config(config, directory=loaded.directory)
+        labeler = get_labeler(theory.labeler, dict(theory.settings), worker=worker, directory=loaded.directory)
+        spec = labeler.theory()
+    except AlflowError as error:
+        yield Finding(what="labeler", ok=False, text=str(error))
+        return
+    yield Finding(what="labeler", ok=True, text=f"{theory.labeler}, {spec.code}, theory {spec.fingerprint[:12]}")
+    refused = _refused_elements(labeler, loaded.config.elements)
+    if refused:
+        unknown = ", ".join(refused)
+        text = f"{theory.labeler} does not know {unknown}: take it out of `elements`, or choose another labeler"
+        yield Finding(what="elements", ok=False, text=text)
+
+
+def _refused_elements(labeler: Labeler, elements: Sequence[str]) -> list[str]:
+    known = labeler.capabilities.elements
+    return [] if known is None else [element for element in elements if element not in known]
+
+
+def _examine_ledger(url: str) -> Iterator[Finding]:
+    from alflow.ledger import check_ledger
+
+    missing = missing_sqlite_file(url)
+    if missing is not None:
+        if missing.parent.is_dir():
+            yield Finding(what="ledger", ok=None, text=f"{missing} does not exist yet: `alflow run` makes it")
+        else:
+            yield Finding(what="ledger", ok=False, text=f"the folder {missing.parent} does not exist: create it")
+        return
+    try:
+        problems = check_ledger(url)
+    except AlflowError as error:
+        problems = [str(error)]
+    for problem in problems:
+        yield Finding(what="ledger", ok=False, text=problem)
+    if not problems:
+        yield Finding(what="ledger", ok=True, text=url)
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    from rich.text import Text
+
+    from alflow.cli._console import stdout
+
+    marks = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("·", "dim")}
+    console = stdout()
+    for finding in findings:
+        mark, style = marks[finding.ok]
+        line = Text(f"{mark} ", style=style)
+        line.append(f"{finding.what:<10} ", style="not bold default")
+        line.append(finding.text, style="not bold default")
+        console.print(line, soft_wrap=True)
