@@ -1,15 +1,386 @@
-"""Search for the isometry between two structures."""
+"""Search for the isometry between two structures.
+
+Linear maps come first, from the lattices (three or two periodic directions fix them exactly) or, where the lattice
+leaves a rotation open, from atoms that can only correspond to a few others. For every linear map an anchor site of
+one structure is laid on each site of the other that has the same surroundings, and the nearest sites have to
+correspond one to one. The displacements of the best placement decide. Every decision is made on the positions
+themselves; invariants only sort out.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from alflow.structures._fingerprint import bucket
+from alflow.structures._frames import linear_maps
+from alflow.structures._isometry import Isometry
+from alflow.structures._lattice import measure, reduced_lattice, wrap_small
+from alflow.structures._motif import LOOSE, Motif, motif
+from alflow.structures._policy import Relation
+from alflow.structures._superlattice import common_cell
+
 if TYPE_CHECKING:
-    from alflow.structures._isometry import Isometry
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
     from alflow.structures._policy import DuplicatePolicy
     from alflow.structures._structure import Structure
 
+_CHUNK = 400_000
+_BLOCK = 256
+_EPSILON = 1e-9
+_GOOD_ENOUGH = 1e-3
+_TURNED_GATE = 4.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placement:
+    """One way to lay a source on a target: ``y = x @ linear + shift``.
+
+    ``sites`` (n_source,) names the site of the target under each site of the source.
+    """
+
+    linear: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    sites: NDArray[np.int64]
+    largest: float
+    rms: float
+    moment_sign: int = 1
+
 
 def find_isometry(a: Structure, b: Structure, policy: DuplicatePolicy) -> Isometry | None:
-    """Map a onto b within the tolerances of a policy; None where there is no such map."""
-    raise NotImplementedError
+    """Map a onto b within the tolerances of a policy.
+
+    The answer does not depend on which of the two comes first: ``find_isometry(b, a)`` is the inverse map.
+
+    Parameters
+    ----------
+    a, b
+        crystals in any cell, slabs and wires with any vacuum, molecules
+    policy
+        tolerances, mirror images, moments
+
+    Returns
+    -------
+    for :attr:`Relation.IDENTICAL` the map with the smallest root mean square displacement (up to a thousandth of the
+    tolerance), for the looser relations a good one; proper rotations are preferred; None where there is none within
+    the tolerances
+    """
+    if bucket(a) != bucket(b):
+        return None
+    return align(motif(a, policy), motif(b, policy), policy)
+
+
+def align(a: Motif, b: Motif, policy: DuplicatePolicy) -> Isometry | None:
+    """As :func:`find_isometry`, for prepared structures of the same bucket."""
+    if _moment_kind(a) != _moment_kind(b):
+        return None
+    swapped = a.order_key < b.order_key
+    source, target = (b, a) if swapped else (a, b)
+    found = _align_ordered(source, target, policy)
+    if found is None:
+        return None
+    return found.inverse() if swapped else found
+
+
+def _moment_kind(prepared: Motif) -> int:
+    """0 without compared moments, 1 collinear, 2 vectors."""
+    return 0 if prepared.moments is None else prepared.moments.ndim
+
+
+def _align_ordered(source: Motif, target: Motif, policy: DuplicatePolicy) -> Isometry | None:
+    """Align the larger motif onto the smaller one; through a common supercell where neither contains the other."""
+    unit = _common_scale(source, target, policy)
+    placement: Placement | None = None
+    tried = 0
+    if source.n_sites % target.n_sites == 0:
+        tried, placement = _place(source, target, policy, unit)
+    if placement is not None:
+        return _isometry(source, target, placement, policy, unit)
+    if tried or not len(source.lattice):
+        return None
+    pairs = compatible_sites(source, target, policy, unit)
+    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+        return None
+    return _align_common(source, target, policy, unit)
+
+
+def _align_common(source: Motif, target: Motif, policy: DuplicatePolicy, unit: float) -> Isometry | None:
+    """Neither lattice contains the other: lay the averaged small cells on each other, then the common supercell."""
+    loose_source, loose_target = (
+        replace(motif(m.structure, policy, tightness=LOOSE), deviation=0.0) for m in (source, target)
+    )
+    if loose_source.n_sites == source.n_sites and loose_target.n_sites == target.n_sites:
+        return None
+    turned_over = loose_source.n_sites < loose_target.n_sites
+    coarse, fine = (loose_target, loose_source) if turned_over else (loose_source, loose_target)
+    unit = 1.0 / unit if turned_over else unit
+    if coarse.n_sites % fine.n_sites:
+        return None
+    pairs = compatible_sites(coarse, fine, policy, unit)
+    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+        return None
+    maps = linear_maps(
+        coarse.lattice * unit,
+        fine.lattice / unit,
+        coarse.positions * unit,
+        fine.positions / unit,
+        pairs,
+        coarse.n_sites // fine.n_sites,
+        policy,
+    )
+    one, two = (target, source) if turned_over else (source, target)
+    for linear in maps:
+        cell = common_cell(one, two, linear, fine.lattice / unit, unit)
+        if cell is None:
+            continue
+        _, placement = _place(cell.source, cell.target, policy, unit, maps=cell.linear[None])
+        found = None if placement is None else _isometry(cell.source, cell.target, placement, policy, unit)
+        if found is not None:
+            return found.inverse() if turned_over else found
+    return None
+
+
+def _common_scale(source: Motif, target: Motif, policy: DuplicatePolicy) -> float:
+    """Factor u that brings both to their geometric mean volume: source by u, target by 1/u; 1 unless volumes are free."""
+    if not policy.any_volume or len(source.lattice) != 3:
+        return 1.0
+    per_site = measure(target.lattice) / target.n_sites / (measure(source.lattice) / source.n_sites)
+    return float(per_site ** (1.0 / 6.0))
+
+
+def compatible_sites(source: Motif, target: Motif, policy: DuplicatePolicy, unit: float) -> NDArray[np.bool_]:
+    """(n_source, n_target): pairs of sites whose species, surroundings and moments allow them to correspond."""
+    pairs: NDArray[np.bool_] = source.numbers[:, None] == target.numbers[None]
+    i, j = np.nonzero(pairs)
+    mine, theirs = source.rows[i] * unit, target.rows[j] / unit
+    displacement = policy.max_displacement + source.deviation + target.deviation
+    shift = 2.0 * displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
+    allowed = shift + policy.max_strain * math.exp(2 * policy.max_strain) * mine
+    good = (np.abs(mine - theirs) <= allowed).all(axis=1)
+    if policy.moments is not None:
+        good &= np.abs(source.lengths[i] - target.lengths[j]) <= policy.moments * (1.0 + 1e-6)
+    pairs[i[~good], j[~good]] = False
+    return pairs
+
+
+def _place(
+    source: Motif, target: Motif, policy: DuplicatePolicy, unit: float, maps: NDArray[np.float64] | None = None
+) -> tuple[int, Placement | None]:
+    """How many linear maps there were, and the best placement of the source on the target."""
+    pairs = compatible_sites(source, target, policy, unit)
+    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+        return 1, None
+    copies = source.n_sites // target.n_sites
+    lattices = source.lattice * unit, target.lattice / unit
+    sites = source.positions * unit, target.positions / unit
+    if maps is None:
+        maps = linear_maps(*lattices, *sites, pairs, copies, policy)
+    if not len(maps):
+        return 0, None
+    return len(maps), _best_placement(*sites, lattices[1], maps, pairs, copies, source, target, policy)
+
+
+def _best_placement(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    maps: NDArray[np.float64],
+    pairs: NDArray[np.bool_],
+    copies: int,
+    source: Motif,
+    target: Motif,
+    policy: DuplicatePolicy,
+) -> Placement | None:
+    """Best placement over all maps and anchors; the anchors whose surroundings are most alike are tried first.
+
+    For identical structures the best of all counts. For the looser relations it is the best of the first block of
+    placements that holds one: where hundreds are within the tolerance, any of them answers the question.
+    """
+    gate = 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
+    gate *= _TURNED_GATE if len(lattice) < 2 else 1.0
+    order = np.argsort(pairs.sum(axis=1), kind="stable")
+    if len(lattice):
+        anchors = np.flatnonzero(pairs[order[0]])
+        unlike = np.abs(source.rows[order[0]] - target.rows[anchors]).sum(axis=1)
+        anchors = anchors[np.argsort(unlike, kind="stable")]
+        shifts = (y[anchors][:, None] - (x[order[0]] @ maps)[None]).reshape(-1, 3)
+        linears = np.tile(np.arange(len(maps)), len(anchors))
+    else:
+        shifts, linears = y.mean(axis=0) - x.mean(axis=0) @ maps, np.arange(len(maps))
+    best: Placement | None = None
+    for start in range(0, len(linears), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for placement in _placements(x, y, lattice, maps, linears[block], shifts[block], pairs, copies, order, gate):
+            best = _better(best, placement, source, target, policy)
+            if best is not None and best.rms <= _GOOD_ENOUGH * policy.rms_displacement:
+                return best
+        if best is not None and policy.relation is not Relation.IDENTICAL:
+            break
+    return best
+
+
+def _placements(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    maps: NDArray[np.float64],
+    linears: NDArray[np.int64],
+    shifts: NDArray[np.float64],
+    pairs: NDArray[np.bool_],
+    copies: int,
+    order: NDArray[np.int64],
+    gate: float,
+) -> Iterator[Placement]:
+    """One-to-one placements among given maps and shifts, each with its least-squares shift (and turn)."""
+    for i in order[1:4]:
+        partners = y[pairs[i]]
+        gap = wrap_small((x[i] @ maps)[linears][:, None] + shifts[:, None] - partners[None], lattice)
+        alive = np.einsum("ijk,ijk->ij", gap, gap).min(axis=1) <= gate * gate
+        shifts, linears = shifts[alive], linears[alive]
+        if not len(linears):
+            return
+    step = max(1, _CHUNK // (len(x) * len(y)))
+    for start in range(0, len(linears), step):
+        chunk = slice(start, start + step)
+        carried = x @ maps[linears[chunk]] + shifts[chunk][:, None]
+        nearest, gap = _nearest(carried, y, lattice, pairs)
+        fits = np.einsum("cij,cij->ci", gap, gap).max(axis=1) <= gate * gate
+        for k in np.flatnonzero(fits):
+            if not (np.bincount(nearest[k], minlength=len(y)) == copies).all():
+                continue
+            linear, shift, residue = maps[linears[chunk][k]], shifts[chunk][k], gap[k]
+            if len(lattice) < 2:
+                linear, shift, residue = _turn(x, linear, shift, residue, lattice)
+            mean = residue.mean(axis=0)
+            square = ((residue - mean) ** 2).sum(axis=1)
+            yield Placement(
+                linear=linear,
+                shift=shift - mean,
+                sites=nearest[k],
+                largest=math.sqrt(square.max()),
+                rms=math.sqrt(square.mean()),
+            )
+
+
+def _better(
+    best: Placement | None, new: Placement, source: Motif, target: Motif, policy: DuplicatePolicy
+) -> Placement | None:
+    """The better of the best so far and a new placement, if the new one is within the policy at all."""
+    charged = source.deviation + target.deviation
+    if new.largest + charged > policy.max_displacement or new.rms + charged > policy.rms_displacement:
+        return best
+    if best is not None and new.rms > best.rms - _EPSILON:
+        return best
+    sign = _moment_sign(new.linear, new.sites, source, target, policy)
+    return replace(new, moment_sign=sign) if sign else best
+
+
+def _nearest(
+    carried: NDArray[np.float64], y: NDArray[np.float64], lattice: NDArray[np.float64], pairs: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(c, n) allowed site nearest to each carried point (c, n, 3), and the (c, n, 3) way from it."""
+    gap = wrap_small(carried[:, :, None] - y[None, None], lattice)
+    square = np.einsum("cijk,cijk->cij", gap, gap)
+    square[:, ~pairs] = np.inf
+    nearest = square.argmin(axis=2)
+    return nearest, np.take_along_axis(gap, nearest[:, :, None, None], axis=2)[:, :, 0]
+
+
+def _turn(
+    x: NDArray[np.float64],
+    linear: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    residue: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Turn a molecule (freely) or a wire (about its axis) onto its partner by least squares (Kabsch 1976)."""
+    carried = x @ linear + shift
+    goal = carried - residue
+    centre, aim = carried.mean(axis=0), goal.mean(axis=0)
+    spread, wanted = carried - centre, goal - aim
+    along = np.zeros((3, 3))
+    if len(lattice):
+        axis = lattice[0] / np.linalg.norm(lattice[0])
+        along = np.outer(axis, axis)
+    across = np.eye(3) - along
+    u, _, vt = np.linalg.svd(across @ (spread.T @ wanted) @ across + along * float((spread**2).sum() + 1.0))
+    # keep the handedness of the map: a reflection of the remaining displacement would be another map
+    sign = np.sign(np.linalg.det(u @ vt))
+    turn = u @ np.diag([1.0, 1.0, sign]) @ vt
+    new_shift = (shift - centre) @ turn + aim
+    return linear @ turn, new_shift, x @ (linear @ turn) + new_shift - goal
+
+
+def _moment_sign(
+    linear: NDArray[np.float64], sites: NDArray[np.int64], source: Motif, target: Motif, policy: DuplicatePolicy
+) -> int:
+    """+1 or -1 where the moments agree as they are or after a global flip (collinear only); 0 where they do not."""
+    if source.moments is None or target.moments is None or policy.moments is None:
+        return 1
+    theirs = target.moments[sites]
+    if source.moments.ndim == 2:
+        turn = polar(linear)[0]
+        mine = source.moments @ turn * np.sign(np.linalg.det(turn))
+        return int(float(np.linalg.norm(mine - theirs, axis=1).max()) <= policy.moments)
+    for sign in (1, -1):
+        if float(np.abs(sign * source.moments - theirs).max()) <= policy.moments:
+            return sign
+    return 0
+
+
+def polar(linear: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Orthogonal factor Q, stretch S and principal stretches of a row map ``linear = S @ Q``."""
+    u, stretches, vt = np.linalg.svd(linear)
+    return u @ vt, u @ np.diag(stretches) @ u.T, stretches
+
+
+def _isometry(
+    source: Motif, target: Motif, placement: Placement, policy: DuplicatePolicy, unit: float
+) -> Isometry | None:
+    """The placement told for the structures as they were given, with every atom of both measured."""
+    a, b = source.structure, target.structure
+    linear, shift = placement.linear * unit * unit, placement.shift * unit
+    lattice_a, _ = reduced_lattice(a.cell[a.pbc])
+    lattice_b, _ = reduced_lattice(b.cell[b.pbc])
+    site_map, forward = _onto(a.positions @ linear + shift, a.numbers, b, lattice_b)
+    back = np.linalg.inv(linear)
+    inverse_map, backward = _onto((b.positions - shift) @ back, b.numbers, a, lattice_a)
+    sizes = [np.linalg.norm(forward, axis=1) / unit, np.linalg.norm(backward @ linear, axis=1) / unit]
+    largest = max(placement.largest, *(float(size.max()) for size in sizes))
+    _, _, stretches = polar(placement.linear)
+    strain = float(np.abs(np.log(stretches)).max())
+    if largest > policy.max_displacement or strain > policy.max_strain + _EPSILON:
+        return None
+    turn, stretch, _ = polar(linear)
+    return Isometry(
+        rotation=turn.T,
+        translation=shift,
+        strain=stretch - np.eye(3),
+        site_map=site_map,
+        inverse_site_map=inverse_map,
+        max_displacement=largest,
+        rms_displacement=placement.rms + source.deviation + target.deviation,
+        max_strain=strain,
+        moment_sign=placement.moment_sign,
+    )
+
+
+def _onto(
+    points: NDArray[np.float64], numbers: NDArray[np.int64], structure: Structure, lattice: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n,) atom of the structure under each point of the same species, and the (n, 3) way from it."""
+    same = numbers[:, None] == structure.numbers[None]
+    nearest = np.empty(len(points), dtype=np.int64)
+    gaps = np.empty((len(points), 3))
+    step = max(1, _CHUNK // structure.n_atoms)
+    for start in range(0, len(points), step):
+        chunk = slice(start, start + step)
+        found, gap = _nearest(points[None, chunk], structure.positions, lattice, same[chunk])
+        nearest[chunk], gaps[chunk] = found[0], gap[0]
+    return nearest, gaps

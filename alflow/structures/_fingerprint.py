@@ -1,10 +1,10 @@
 """Invariant fingerprints: sorted distances from every site to its neighbours of each species.
 
-If a map carries one structure onto another so that no atom is displaced by more than δ after a homogeneous strain with
-principal logarithmic strains up to ε, every interatomic distance d becomes d' with exp(-ε) d - 2δ ≤ d' ≤ exp(ε) d + 2δ.
-Sorting keeps such a bound, so the k-th neighbour distance of a site obeys it, and so do the means over sites; a standard
-deviation over sites moves by at most the root mean square of the changes. A comparison with these bounds therefore never
-loses a true match: fingerprints only sort out, the isometry decides.
+If a map carries one structure onto another so that no atom is displaced by more than δ after a homogeneous strain
+with principal logarithmic strains up to ε, every interatomic distance d becomes d' with exp(-ε) d - 2δ ≤ d' ≤ exp(ε)
+d + 2δ. Sorting keeps such a bound, so the k-th neighbour distance of a site obeys it, and so do the means over sites;
+a standard deviation over sites moves by at most the root mean square of the changes. A comparison with these bounds
+therefore never loses a true match: fingerprints only sort out, the isometry decides.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _square_distances(centres: NDArray[np.float64], points: NDArray[np.float64])
     return square
 
 
-# -- comparison ----------------------------------------------------------------------------------------------------------
+# -- comparison ------------------------------------------------------------------------------------------------
 
 
 def compatible(

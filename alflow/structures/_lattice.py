@@ -55,7 +55,7 @@ def _closest_combination(rows: NDArray[np.float64], vector: NDArray[np.float64])
     gram = rows @ rows.T
     base = np.linalg.solve(gram, rows @ vector)
     if len(rows) == 1:
-        return np.rint(base).astype(np.int64)
+        return np.asarray(np.rint(base), dtype=np.int64)
     floor = np.floor(base)
     corners = floor + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     rest = vector - corners @ rows

@@ -30,7 +30,8 @@ def space_group(structure: Structure, symprec: float = 0.01) -> tuple[int, str]:
     import spglib
 
     fractional = structure.positions @ np.linalg.inv(structure.cell)
-    dataset = spglib.get_symmetry_dataset((structure.cell, fractional, structure.numbers), symprec=symprec)
+    cell = (structure.cell.tolist(), fractional.tolist(), structure.numbers.tolist())
+    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
     if dataset is None:
         return 0, ""
     return int(dataset.number), str(dataset.international)
