@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._result import RawOutcome
-from alflow.labelers._theory import Capabilities, TheorySpec, code_version
+from alflow.labelers._theory import Capabilities, Moments, TheorySpec, code_version
 from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class EmtLabeler(InProcessLabeler):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Eleven elements, any periodicity, no spin and no charge."""
-        return Capabilities(elements=EMT_ELEMENTS, net_force_limit=1e-6)
+        """Eleven elements, any periodicity, no charge; the energy does not depend on magnetic moments."""
+        return Capabilities(elements=EMT_ELEMENTS, moments=Moments.INDEPENDENT, net_force_limit=1e-6)
 
     def theory(self) -> TheorySpec:
         """Return the cutoff convention and ASE's version."""

@@ -108,7 +108,8 @@ def labeler_for_theory(
     if spec.fingerprint != fingerprint:
         raise TheoryError(
             f"here the labeler {labeler!r} computes theory {spec.fingerprint[:12]} ({spec.code}), but "
-            f"{fingerprint[:12]} was asked for: its code version, settings or files differ; labels of two theories never mix"
+            f"{fingerprint[:12]} was asked for: its code version, settings or files differ; labels of two theories "
+            "never mix"
         )
     return made
 

@@ -19,9 +19,14 @@ _FULL_VERSION = re.compile(r"(?<![\w.])v?(\d+\.\d+)(?:\.\w+)+(?:[+-][\w.]+)?")
 
 
 class Moments(StrEnum):
-    """How a labeler treats initial magnetic moments."""
+    """How a labeler treats initial magnetic moments.
+
+    ``none``: it would silently ignore them, so such structures are refused. ``independent``: its energy cannot depend
+    on them, as that of a classical potential. ``collinear``, ``noncollinear``: they start the calculation.
+    """
 
     NONE = "none"
+    INDEPENDENT = "independent"
     COLLINEAR = "collinear"
     NONCOLLINEAR = "noncollinear"
 

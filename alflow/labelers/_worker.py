@@ -54,7 +54,10 @@ class CalculatorSettings(BaseModel):
     )
     stress: bool = Field(default=True, description="it computes the stress of three-dimensional crystals")
     charge: bool = Field(default=False, description="it reads the total charge from `atoms.info['charge']`")
-    moments: Moments = Field(default=Moments.NONE, description="initial magnetic moments that it uses")
+    moments: Moments = Field(
+        default=Moments.NONE,
+        description="initial magnetic moments that it uses; `independent` where the energy cannot depend on them",
+    )
     net_force_limit: float | None = Field(
         default=0.01, gt=0, description="largest accepted net force per atom, eV/Å; null where it need not vanish"
     )

@@ -4,6 +4,7 @@ The campaign file and the worker's file are read here and nowhere else, so that 
 """
 
 from alflow.settings._load import Loaded, load_settings, parse_settings
+from alflow.settings._models import nested_models
 from alflow.settings._problems import Problem, dotted, nearest, problems_of, raise_problems
 from alflow.settings._yaml import Document, Place, parse_yaml
 
@@ -15,6 +16,7 @@ __all__ = [
     "dotted",
     "load_settings",
     "nearest",
+    "nested_models",
     "parse_settings",
     "parse_yaml",
     "problems_of",

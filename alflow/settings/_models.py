@@ -38,20 +38,20 @@ def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         yield path
-        for suffix, child in nested(field.annotation):
+        for suffix, child in nested_models(field.annotation):
             yield from key_paths(child, f"{path}{suffix}.")
 
 
-def nested(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+def nested_models(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
     """Models inside a type, each with how to get there: nothing, ``[]`` for a list, ``.NAME`` for a mapping."""
     for member in members(annotation):
         origin, arguments = get_origin(member), get_args(member)
         if _is_model(member):
             yield "", member
         elif isinstance(origin, type) and issubclass(origin, Mapping):
-            yield from ((f".NAME{suffix}", child) for suffix, child in nested(arguments[1]))
+            yield from ((f".NAME{suffix}", child) for suffix, child in nested_models(arguments[1]))
         elif isinstance(origin, type) and issubclass(origin, Sequence):
-            yield from ((f"[]{suffix}", child) for suffix, child in nested(arguments[0]))
+            yield from ((f"[]{suffix}", child) for suffix, child in nested_models(arguments[0]))
 
 
 def kind_of(model: type[BaseModel]) -> str | None:

@@ -13,6 +13,24 @@ from alflow.errors import ConfigError
 from alflow.settings._models import key_paths, kind_of, models_at
 from alflow.settings._yaml import Document, KeyPath
 
+_SECTION = "a section of `key: value` lines"
+_EXPECTED = {
+    "model_type": _SECTION,
+    "model_attributes_type": _SECTION,
+    "dict_type": _SECTION,
+    "mapping_type": _SECTION,
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "path_type": "a path",
+}
 _VALUE_SHOWN = 60
 _MISSING = "this key is missing"
 
@@ -103,10 +121,21 @@ def _translate(detail: Any, model: type[BaseModel], content: Mapping[str, Any], 
     if kind in {"value_error", "assertion_error"}:
         cause = detail.get("ctx", {}).get("error")
         return Problem(path=path, message=str(cause) if cause is not None else detail["msg"])
-    message = detail["msg"][0].lower() + detail["msg"][1:]
+    message = _plain_message(detail)
     if not (path and path[0] in secret):
         message += f", found {_shown(detail['input'])}"
     return Problem(path=path, message=message + _description(path, model, content))
+
+
+def _plain_message(detail: Any) -> str:
+    """Say in words of the file what pydantic says in words of Python."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
+    for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
+        if name in context:
+            return f"must be {sign} {context[name]:g}"
+    return str(detail["msg"][0].lower() + detail["msg"][1:])
 
 
 def _unknown_key(path: KeyPath, model: type[BaseModel], content: Mapping[str, Any]) -> Problem:

@@ -1,0 +1,23 @@
+"""The campaign file: one YAML file per campaign, composed of the settings models that the rooms below define.
+
+Every mistake in it is one message with file, line, key, the nearest valid key and what to do.
+``python -m alflow.config`` prints the reference page that is generated from the models.
+"""
+
+from alflow.config._campaign import CONFIG_VERSION, CampaignConfig, DuplicateSettings, TheorySettings
+from alflow.config._ledger_url import mask_url
+from alflow.config._load import LoadedCampaign, load_campaign
+from alflow.config._reference import reference_markdown
+from alflow.config._template import init_template
+
+__all__ = [
+    "CONFIG_VERSION",
+    "CampaignConfig",
+    "DuplicateSettings",
+    "LoadedCampaign",
+    "TheorySettings",
+    "init_template",
+    "load_campaign",
+    "mask_url",
+    "reference_markdown",
+]
