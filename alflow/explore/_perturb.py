@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from alflow.explore._distort import deform, random_strain, rattle, repeat_to, with_volume_factor
 from alflow.explore._settings import PerturbSettings
 from alflow.explore._source import ExploreContext, Proposal
+from alflow.explore._starts import draw_starts
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,7 @@ class PerturbSource:
     def propose(self, context: ExploreContext) -> Iterator[Proposal]:
         """Yield ``n`` copies, amplitudes drawn evenly from zero to the largest; nothing where there is no start."""
         settings, rng = self.settings, context.rng
-        order: list[int] = []
-        for _ in range(settings.n if context.starts else 0):
-            if not order:
-                order = [int(i) for i in rng.permutation(len(context.starts))]
-            start = context.starts[order.pop()]
+        for start in draw_starts(rng, context.starts, settings.n):
             amplitude, factor = float(rng.uniform()), 1.0
             structure = repeat_to(start, settings.min_atoms)
             if structure.n_periodic == 3:
@@ -46,6 +41,6 @@ class PerturbSource:
                     "rattle": amplitude * settings.rattle,
                     "strain": amplitude * settings.strain if structure.n_periodic == 3 else 0.0,
                     "volume_factor": factor,
-                    "repeated": int(np.round(structure.n_atoms / start.n_atoms)),
+                    "repeated": structure.n_atoms // start.n_atoms,
                 },
             )
