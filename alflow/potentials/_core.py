@@ -1,0 +1,155 @@
+"""Weights, network and references together: prediction on edges in chunks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from alflow.errors import PotentialError
+from alflow.potentials._geometry import (
+    VOIGT,
+    AtomTable,
+    EdgeBatch,
+    EdgeFunctions,
+    EdgeList,
+    PairTable,
+    Repulsion,
+    n_features,
+)
+from alflow.potentials._network import CommitteeNetwork, Constants
+from alflow.structures import element_symbol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alflow.potentials._spec import CommitteeSpec
+
+CHUNK_ATOMS = 256
+"""Atoms evaluated together: large enough for the matrix products, small enough for the caches."""
+CHUNK_BYTES = 256 * 2**20
+"""Rough bound of the memory that the edges of one chunk may take."""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawPrediction:
+    """Members' predictions as flat arrays: energy (K, n), forces (K, N, 3), virial (K, n, 6), features (n, d)."""
+
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    virial: NDArray[np.float64]
+    features: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CommitteeCore:
+    """What a trained committee is made of.
+
+    Parameters
+    ----------
+    spec
+        sizes
+    numbers
+        (n_elements,) atomic numbers, rising
+    constants
+        scales of the network
+    references
+        (n_elements,), eV: energies of isolated atoms (or of atoms in matter where no isolated one was labelled)
+    weights
+        (K, P)
+    """
+
+    spec: CommitteeSpec
+    numbers: NDArray[np.int64]
+    constants: Constants
+    references: NDArray[np.float64]
+    weights: torch.Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "network", CommitteeNetwork(self.spec, len(self.numbers), self.constants))
+
+    network: CommitteeNetwork = None  # type: ignore[assignment]  # made from the other fields
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Element symbols by rising atomic number."""
+        return tuple(element_symbol(int(z)) for z in self.numbers)
+
+    def to(self, dtype: torch.dtype) -> CommitteeCore:
+        """Return the same committee in another precision."""
+        return self if self.weights.dtype == dtype else replace(self, weights=self.weights.to(dtype))
+
+    def atoms(self, numbers: NDArray[np.int64]) -> AtomTable:
+        """Table of one structure's atoms; raises PotentialError for an element without weights."""
+        species = np.searchsorted(self.numbers, numbers)
+        known = self.numbers[np.minimum(species, len(self.numbers) - 1)] == numbers
+        if not known.all():
+            missing = ", ".join(sorted({element_symbol(int(z)) for z in numbers[~known]}))
+            raise PotentialError(
+                f"this committee was trained on {', '.join(self.elements)} and knows nothing of {missing}: "
+                "train on labels that contain it"
+            )
+        return AtomTable(species=species, numbers=numbers, counts=np.array([len(numbers)]))
+
+    def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
+        """Sum of the isolated atoms' energies of every structure, (n,), eV."""
+        return np.bincount(atoms.structure, weights=self.references[atoms.species], minlength=len(atoms.counts))
+
+    def predict(self, edges: Sequence[EdgeList], *, derivatives: bool = True, features: bool = False) -> RawPrediction:
+        """Predict for structures given by their edges."""
+        k, n = self.spec.n_members, len(edges)
+        counts = np.array([len(e.atoms) for e in edges], dtype=np.int64)
+        last = np.cumsum(counts)
+        energy, virial = np.zeros((k, n)), np.zeros((k, n, 6))
+        forces = np.zeros((k, int(last[-1]) if n else 0, 3))
+        described: NDArray[np.float64] | None = None
+        views = self.network.layout.views(self.weights)
+        for chunk in self._chunks(edges):
+            joined = EdgeList.join([edges[i] for i in chunk])
+            pairs, edge_pair = PairTable.of(joined)
+            functions = EdgeFunctions.of(joined, self.numbers, self.spec, self.weights.dtype)
+            batch = EdgeBatch(joined, pairs, edge_pair, functions)
+            out = self.network.evaluate(views, batch, derivatives=derivatives)
+            push = Repulsion.of(joined, active=self.spec.repulsion)
+            energy[:, chunk] = out.energy.double().numpy() + self.reference_sum(joined.atoms) + push.energy
+            if out.forces is not None and out.virial is not None:
+                rows = np.concatenate([np.arange(last[i] - counts[i], last[i]) for i in chunk])
+                forces[:, rows] = out.forces.double().numpy() + push.forces
+                virial[:, chunk] = out.virial.double().numpy() + push.virial
+            if features:
+                mean = batch.sum_structures(out.features).double().numpy() / counts[chunk][None, :, None]
+                if described is None:
+                    described = np.zeros((n, k * mean.shape[2]))
+                described[chunk] = mean.transpose(1, 0, 2).reshape(len(chunk), -1)
+        return RawPrediction(energy=energy, forces=forces, virial=virial, features=described)
+
+    def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
+        """Split into chunks; structures with alike rows stand together, so that little is padded."""
+        per_edge = 4 * self.spec.n_members * n_features(self.spec) * self.weights.element_size()
+        most_edges = CHUNK_BYTES // per_edge
+        atoms = np.array([len(e.atoms) for e in edges], dtype=np.int64)
+        counts = np.array([len(e.centres) for e in edges], dtype=np.int64)
+        chunks: list[list[int]] = []
+        filled_atoms = filled_edges = 0
+        for i in np.argsort(atoms, kind="stable"):
+            if not chunks or filled_atoms + atoms[i] > CHUNK_ATOMS or filled_edges + counts[i] > most_edges:
+                chunks.append([])
+                filled_atoms = filled_edges = 0
+            chunks[-1].append(int(i))
+            filled_atoms += int(atoms[i])
+            filled_edges += int(counts[i])
+        return [np.array(chunk) for chunk in chunks]
+
+
+def stress_from_virial(virial: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, n, 6) Voigt, eV and (n,) Å³ → (K, n, 3, 3), eV/Å³; nan where the volume is zero (not a crystal)."""
+    stress = np.empty((*virial.shape[:2], 3, 3))
+    safe = np.where(volumes > 0, volumes, np.nan)
+    for k, (a, b) in enumerate(VOIGT):
+        stress[..., a, b] = stress[..., b, a] = virial[..., k] / safe
+    return stress

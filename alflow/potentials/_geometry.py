@@ -1,0 +1,322 @@
+"""From structures to what the network reads: the summed radial and angular functions of every pair of atoms.
+
+All periodic images of a neighbour act on the network through one sum, G = Σ_images g_n(r) Y_lm(r̂). A cell of four atoms
+has 16 such pairs but some 180 edges, so the network works on pairs and only this file on edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from alflow.equivariant import n_components, spherical_harmonics_with_gradient
+from alflow.potentials._radial import INNER_FRACTION, bond_lengths, radial_basis, repulsion
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alflow.potentials._spec import CommitteeSpec
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AtomTable:
+    """Atoms of one or more structures, numbered through.
+
+    Parameters
+    ----------
+    species
+        (N,) index of the element among the committee's elements
+    numbers
+        (N,) atomic numbers
+    counts
+        (n_structures,) atoms per structure
+    """
+
+    species: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @property
+    def structure(self) -> NDArray[np.int64]:
+        """(N,) which structure an atom belongs to."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def __len__(self) -> int:
+        return len(self.species)
+
+    @staticmethod
+    def join(parts: Sequence[AtomTable]) -> AtomTable:
+        """Number the atoms and structures of several tables through."""
+        return AtomTable(
+            species=np.concatenate([p.species for p in parts]),
+            numbers=np.concatenate([p.numbers for p in parts]),
+            counts=np.concatenate([p.counts for p in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeList:
+    """Edges of one or more structures, sorted by centre, then neighbour.
+
+    Parameters
+    ----------
+    atoms
+        the N atoms
+    centres, neighbours
+        (E,) atoms
+    vectors
+        (E, 3), Å, float64
+    """
+
+    atoms: AtomTable
+    centres: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+
+    @staticmethod
+    def join(parts: Sequence[EdgeList]) -> EdgeList:
+        """Number the atoms of several lists through."""
+        first = np.cumsum([0] + [len(p.atoms) for p in parts])
+        return EdgeList(
+            atoms=AtomTable.join([p.atoms for p in parts]),
+            centres=np.concatenate([p.centres + k for p, k in zip(parts, first, strict=False)]),
+            neighbours=np.concatenate([p.neighbours + k for p, k in zip(parts, first, strict=False)]),
+            vectors=np.concatenate([p.vectors for p in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairTable:
+    """The pairs of atoms of some structures, before padding.
+
+    Parameters
+    ----------
+    atoms
+        the N atoms
+    centres, neighbours
+        (P,) atoms
+    slot
+        (P,) position of a pair in its centre's row
+    """
+
+    atoms: AtomTable
+    centres: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    @classmethod
+    def of(cls, edges: EdgeList) -> tuple[PairTable, NDArray[np.int64]]:
+        """Merge the images of every neighbour; also gives the pair (E,) of every edge."""
+        c, n = edges.centres, edges.neighbours
+        first = np.ones(len(c), dtype=bool)
+        first[1:] = (c[1:] != c[:-1]) | (n[1:] != n[:-1])
+        centres = c[first]
+        counts = np.bincount(centres, minlength=len(edges.atoms))
+        start = np.cumsum(counts) - counts
+        slot = np.arange(len(centres)) - start[centres]
+        return cls(atoms=edges.atoms, centres=centres, neighbours=n[first], slot=slot), np.cumsum(first) - 1
+
+    @staticmethod
+    def join(parts: Sequence[PairTable]) -> PairTable:
+        """Number the atoms of several tables through."""
+        first = np.cumsum([0] + [len(p.atoms) for p in parts])
+        return PairTable(
+            atoms=AtomTable.join([p.atoms for p in parts]),
+            centres=np.concatenate([p.centres + k for p, k in zip(parts, first, strict=False)]),
+            neighbours=np.concatenate([p.neighbours + k for p, k in zip(parts, first, strict=False)]),
+            slot=np.concatenate([p.slot for p in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeFunctions:
+    """Radial and angular functions of every edge with their derivatives.
+
+    Parameters
+    ----------
+    radial, radial_slope
+        (E, n_radial); derivative by the distance
+    angular
+        (E, S), S = (l_max + 1)²
+    angular_slope
+        (E, 3, S), derivative by the edge vector
+    direction
+        (E, 3) unit vectors
+    """
+
+    radial: torch.Tensor
+    radial_slope: torch.Tensor
+    angular: torch.Tensor
+    angular_slope: torch.Tensor
+    direction: torch.Tensor
+
+    @classmethod
+    def of(cls, edges: EdgeList, elements: NDArray[np.int64], spec: CommitteeSpec, dtype: torch.dtype) -> EdgeFunctions:
+        """Evaluate in float64 geometry, hold in `dtype`."""
+        vectors = torch.from_numpy(edges.vectors).to(dtype)
+        distances = vectors.norm(dim=1)
+        species = edges.atoms.species
+        inner = INNER_FRACTION * bond_lengths(elements)[species[edges.centres], species[edges.neighbours]]
+        radial, radial_slope = radial_basis(distances, spec.r_max, spec.n_radial, torch.from_numpy(inner).to(dtype))
+        angular, angular_slope = spherical_harmonics_with_gradient(vectors, spec.l_max)
+        return cls(
+            radial=radial,
+            radial_slope=radial_slope,
+            angular=angular,
+            angular_slope=angular_slope,
+            direction=vectors / distances.unsqueeze(1),
+        )
+
+    @staticmethod
+    def join(parts: Sequence[EdgeFunctions]) -> EdgeFunctions:
+        """Functions of the edges of several lists, one after the other."""
+        return EdgeFunctions(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(EdgeFunctions)})
+
+    def pair_values(self, edge_pair: torch.Tensor, n_pairs: int) -> torch.Tensor:
+        """G (n_pairs, n_radial · S): products of radial and angular functions, summed over the images."""
+        products = (self.radial.unsqueeze(2) * self.angular.unsqueeze(1)).flatten(1)
+        return products.new_zeros(n_pairs, products.shape[1]).index_add_(0, edge_pair, products)
+
+    def pair_slopes(self, edge_pair: torch.Tensor, n_pairs: int, vectors: torch.Tensor) -> torch.Tensor:
+        """dG (n_pairs, n_radial · S, 9) by the neighbour's position (3) and by the symmetric strain (6, Voigt)."""
+        slope = self.radial_slope[:, None, :, None] * self.direction[:, :, None, None] * self.angular[:, None, None, :]
+        slope = (slope + self.radial[:, None, :, None] * self.angular_slope[:, :, None, :]).flatten(2)  # (E, 3, Q)
+        strain = torch.stack(
+            [0.5 * (vectors[:, a, None] * slope[:, b] + vectors[:, b, None] * slope[:, a]) for a, b in VOIGT], dim=1
+        )
+        both = torch.cat([slope, strain], dim=1)  # (E, 9, Q)
+        total = both.new_zeros(n_pairs, *both.shape[1:]).index_add_(0, edge_pair, both)
+        return total.transpose(1, 2).contiguous()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Repulsion:
+    """Screened nuclear repulsion of some structures: energy (n,), forces (N, 3) and virial (n, 6, Voigt), float64."""
+
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    virial: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, edges: EdgeList, *, active: bool = True) -> Repulsion:
+        """Sum over edges, each pair appears twice and counts half; all zero where it is not `active`."""
+        n, n_atoms = len(edges.atoms.counts), len(edges.atoms)
+        energy, forces, virial = np.zeros(n), np.zeros((n_atoms, 3)), np.zeros((n, 6))
+        distances = np.sqrt(np.einsum("ij,ij->i", edges.vectors, edges.vectors))
+        numbers = edges.atoms.numbers
+        values, slopes = repulsion(distances, numbers[edges.centres], numbers[edges.neighbours])
+        close = np.flatnonzero(values) if active else np.zeros(0, dtype=np.int64)
+        if len(close):
+            where = edges.atoms.structure[edges.centres[close]]
+            gradient = 0.5 * (slopes[close] / distances[close])[:, None] * edges.vectors[close]
+            np.add.at(energy, where, 0.5 * values[close])
+            np.add.at(forces, edges.centres[close], gradient)
+            np.subtract.at(forces, edges.neighbours[close], gradient)
+            for k, (a, b) in enumerate(VOIGT):
+                np.add.at(virial[:, k], where, edges.vectors[close, a] * gradient[:, b])
+        return cls(energy=energy, forces=forces, virial=virial)
+
+
+class PairBatch:
+    """Pairs of a batch in padded rows: one row of M neighbour slots per atom, the layout of the network.
+
+    Attributes
+    ----------
+    values
+        (N, M, Q) G of every pair, zero in empty slots; Q = n_radial · S
+    neighbours
+        (N, M) atoms, the atom itself in empty slots
+    species, neighbour_species
+        (N,) and (N, M)
+    structure
+        (N,) and the number of structures
+    """
+
+    def __init__(self, pairs: PairTable, values: torch.Tensor) -> None:
+        atoms, n_atoms = pairs.atoms, len(pairs.atoms)
+        width = int(pairs.slot.max()) + 1 if len(pairs.slot) else 1
+        flat = pairs.centres * width + pairs.slot
+        neighbours = np.repeat(np.arange(n_atoms), width)
+        neighbours[flat] = pairs.neighbours
+        self.n_atoms, self.width, self.n_structures = n_atoms, width, len(atoms.counts)
+        self.row = torch.from_numpy(flat)
+        self.values = values.new_zeros(n_atoms * width, values.shape[1]).index_copy_(0, self.row, values)
+        self.values = self.values.view(n_atoms, width, -1)
+        self.neighbours = torch.from_numpy(neighbours)
+        self.species = torch.from_numpy(atoms.species)
+        self.neighbour_species = self.species[self.neighbours].view(n_atoms, width)
+        self.structure = torch.from_numpy(atoms.structure)
+
+    def forces_from(self, displacement: torch.Tensor) -> torch.Tensor:
+        """Forces (K, N, 3) from dE/d(neighbour displacement) of every slot (K, N · M, 3)."""
+        members = displacement.shape[0]
+        pull = displacement.view(members, self.n_atoms, self.width, 3).sum(2)
+        return pull.index_add(1, self.neighbours, displacement, alpha=-1)
+
+    def sum_structures(self, per_atom: torch.Tensor) -> torch.Tensor:
+        """(K, N, ...) → (K, n_structures, ...)."""
+        total = per_atom.new_zeros(per_atom.shape[0], self.n_structures, *per_atom.shape[2:])
+        return total.index_add(1, self.structure, per_atom)
+
+
+class SummedBatch(PairBatch):
+    """A batch that keeps the slopes summed over images: small and fast for small cells, ready for training."""
+
+    def __init__(self, pairs: PairTable, values: torch.Tensor, slopes: torch.Tensor) -> None:
+        super().__init__(pairs, values)
+        flat = slopes.new_zeros(self.n_atoms * self.width, *slopes.shape[1:])
+        self.slopes = flat.index_copy_(0, self.row, slopes)
+
+    def contract(self, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn dE/dG (K, N, M, Q) into forces (K, N, 3) and virials (K, n, 6)."""
+        members = gradient.shape[0]
+        rows = gradient.view(members, self.n_atoms * self.width, gradient.shape[3]).transpose(0, 1)
+        moved = torch.bmm(rows, self.slopes).transpose(0, 1)  # (K, N M, 9)
+        virial = moved[..., 3:].reshape(members, self.n_atoms, self.width, 6).sum(2)
+        return self.forces_from(moved[..., :3].contiguous()), self.sum_structures(virial)
+
+
+class EdgeBatch(PairBatch):
+    """A batch that goes back to the edges for slopes: little memory for large cells, nothing to prepare for prediction."""
+
+    def __init__(
+        self, edges: EdgeList, pairs: PairTable, edge_pair: NDArray[np.int64], functions: EdgeFunctions
+    ) -> None:
+        index = torch.from_numpy(edge_pair)
+        super().__init__(pairs, functions.pair_values(index, len(pairs)))
+        self.functions = functions
+        self.edge_row = self.row[index]
+        self.edge_neighbours = torch.from_numpy(edges.neighbours)
+        self.edge_centres = torch.from_numpy(edges.centres)
+        self.vectors = torch.from_numpy(edges.vectors).to(functions.radial.dtype)
+        self._angular = torch.cat([functions.angular.unsqueeze(1), functions.angular_slope], dim=1).transpose(1, 2)
+
+    def contract(self, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn dE/dG (K, N, M, Q) into forces (K, N, 3) and virials (K, n, 6)."""
+        f = self.functions
+        members, n_edges, n_radial = gradient.shape[0], len(self.edge_row), f.radial.shape[1]
+        rows = gradient.view(members, self.n_atoms * self.width, gradient.shape[3]).transpose(0, 1)
+        rows = rows.index_select(0, self.edge_row).reshape(n_edges, members * n_radial, f.angular.shape[1])
+        angular = torch.bmm(rows, self._angular).view(n_edges, members, n_radial, 4)
+        along = (angular[..., 0] * f.radial_slope.unsqueeze(1)).sum(2, keepdim=True) * f.direction.unsqueeze(1)
+        across = (angular[..., 1:] * f.radial.view(n_edges, 1, n_radial, 1)).sum(2)
+        moved = (along + across).transpose(0, 1)  # (K, E, 3)
+        zeros = moved.new_zeros(members, self.n_atoms, 3)
+        forces = zeros.index_add(1, self.edge_centres, moved).index_add(1, self.edge_neighbours, moved, alpha=-1)
+        virial = torch.stack([self.vectors[:, a] * moved[..., b] for a, b in VOIGT], dim=-1)
+        per_atom = moved.new_zeros(members, self.n_atoms, 6).index_add(1, self.edge_centres, virial)
+        return forces, self.sum_structures(per_atom)
+
+
+def n_features(spec: CommitteeSpec) -> int:
+    """Q: radial times angular functions."""
+    return spec.n_radial * n_components(spec.l_max)

@@ -1,0 +1,277 @@
+"""The committee network: K members as a batch axis over one shared atomic basis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from alflow.equivariant import (
+    ChannelwiseProduct,
+    join_degrees,
+    mix_channels,
+    mix_degrees,
+    n_components,
+    per_component,
+    squared_norms,
+)
+from alflow.potentials._geometry import EdgeBatch, SummedBatch
+from alflow.potentials._spec import CommitteeSpec
+from alflow.potentials._weights import WeightLayout, WeightShape
+
+ONE_HOT_SPECIES = 6
+"""Up to this many elements every element has its own radial channel; above, they share as many learned ones."""
+L_HIDDEN = 1
+"""Degree of the node features that a message carries."""
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Constants:
+    """What a network is told about its data and never learns.
+
+    Parameters
+    ----------
+    scale
+        eV per unit of the network's output
+    neighbours
+        mean number of edges per atom
+    coordination
+        mean of the coordination that fades the energy of lonely atoms
+    cohesion
+        (n_elements,), eV: reference energy in matter minus that of the isolated atom
+    """
+
+    scale: float
+    neighbours: float
+    coordination: float
+    cohesion: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkOutput:
+    """Energies (K, n), forces (K, N, 3), virials (K, n, 6 Voigt) without references and repulsion; features (K, N, d)."""
+
+    energy: torch.Tensor
+    forces: torch.Tensor | None
+    virial: torch.Tensor | None
+    features: torch.Tensor
+
+
+class CommitteeNetwork:
+    r"""The function from pairs to energies; it holds no weights.
+
+    1. Density: :math:`A_{lmc} = \sum_{z n} W^l_{c,zn} \sum_{j \in z} g_n(r_{ij}) Y_{lm}(\hat r_{ij})`, the inner sum shared by
+       all members (Drautz, Phys. Rev. B 99, 014104, 2019).
+    2. Products :math:`A \otimes A \to B`, :math:`B \otimes A`, :math:`|B|^2`: up to five-body terms, mixed over channels to
+       hidden features of degree 0 and 1.
+    3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_c(r_{ij}) v_{jc}` with the scalar and
+       vector features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
+    4. Scalar readouts after 2 and 3. The energy of an atom fades with its coordination to exactly the reference of an
+       isolated atom.
+
+    Weights are per member; features have shape (K, components, C, N) with the atoms innermost.
+
+    Parameters
+    ----------
+    spec
+        sizes
+    n_elements
+        number of elements
+    constants
+        scales and references from the training data
+    """
+
+    def __init__(self, spec: CommitteeSpec, n_elements: int, constants: Constants) -> None:
+        self.spec, self.n_elements, self.constants = spec, n_elements, constants
+        self.one_hot = n_elements <= ONE_HOT_SPECIES
+        self.n_species = n_elements if self.one_hot else ONE_HOT_SPECIES
+        self.l_product = min(spec.l_product, spec.l_max)
+        self.square = ChannelwiseProduct(spec.l_max, spec.l_max, self.l_product, symmetric=True)
+        degrees = [L_HIDDEN, 0] if spec.n_layers == 2 else [0]
+        self.cube = [ChannelwiseProduct(self.l_product, spec.l_max, degree) for degree in degrees]
+        self.layout = WeightLayout(self._shapes())
+
+    def _shapes(self) -> list[WeightShape]:
+        s, c = self.spec, self.spec.channels
+        basis = self.n_species * s.n_radial
+
+        def matrix(name: str, rows: int, columns: int, gain: float = 1.0) -> WeightShape:
+            return WeightShape(name=name, shape=(rows, columns), spread=gain / math.sqrt(columns))
+
+        def perceptron(name: str, width: int, out: int) -> list[WeightShape]:
+            return [
+                matrix(f"{name}.w1", width, c),
+                WeightShape(name=f"{name}.b1", shape=(width, 1), spread=0.3),
+                matrix(f"{name}.w2", out, width),
+            ]
+
+        shapes = [
+            WeightShape(name="density", shape=(s.l_max + 1, c, basis), spread=1.5 / math.sqrt(basis)),
+            WeightShape(name="element.bias", shape=(self.n_elements, c), spread=0.1),
+        ]
+        if self.n_elements > 1:
+            shapes.append(WeightShape(name="element.gain", shape=(self.n_elements, s.l_max + 1, c), mean=1.0, spread=0.1))
+        if not self.one_hot:
+            shapes.append(WeightShape(name="element.channels", shape=(self.n_elements, self.n_species), spread=1.0))
+        for layer, cube in enumerate(self.cube):
+            shapes += [matrix(f"{layer}.mix{d}", c, n * c) for d, n in enumerate(self.square.n_paths)]
+            for d in range(cube.l_out + 1):
+                second = self.square.n_paths[d] if d <= self.l_product else 0
+                paths = 1 + second + cube.n_paths[d] + (self.l_product + 1 if d == 0 else 0)
+                shapes.append(matrix(f"{layer}.out{d}", c, paths * c))
+            shapes += [matrix(f"{layer}.linear", 1, c)]
+            shapes += perceptron(f"{layer}.readout", s.hidden, 1)
+        if s.n_layers == 2:
+            shapes += perceptron("update", c, c)
+            for d in range(L_HIDDEN + 1):
+                shapes += [matrix(f"send{d}", c, c), matrix(f"keep{d}", c, c)]
+            gain = 1.5 / math.sqrt(s.n_radial)
+            shapes.append(WeightShape(name="message", shape=(s.n_radial, s.l_max + 1, c), spread=gain))
+            shapes.append(WeightShape(name="message.vector", shape=(s.n_radial, 1, c), spread=gain))
+        return shapes
+
+    # -- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, weights: Weights, batch: SummedBatch | EdgeBatch, *, training: bool = False, derivatives: bool = True
+    ) -> NetworkOutput:
+        """Energies, and forces and virials of all members by one backward pass.
+
+        dE/dG of every member and pair comes from automatic differentiation; dG/d(positions, strain) is analytic and
+        contracted with it, so that training differentiates the network only, never the geometry.
+
+        Parameters
+        ----------
+        weights
+            named views, see :class:`WeightLayout`
+        batch
+            the structures
+        training
+            keep the graph of forces and virials for gradients by the weights
+        derivatives
+            False: energies and features only
+        """
+        members = self.spec.n_members
+        with torch.set_grad_enabled(derivatives or training):
+            values = batch.values.expand(members, -1, -1, -1)
+            if derivatives:
+                values = values.clone().requires_grad_()
+            atomic, features = self._atomic_energies(weights, values, batch)
+            forces = virial = None
+            if derivatives:
+                (gradient,) = torch.autograd.grad(atomic.sum(), values, create_graph=training)
+                forces, virial = batch.contract(gradient)
+            if not training:
+                atomic = atomic.detach()
+        return NetworkOutput(energy=batch.sum_structures(atomic), forces=forces, virial=virial, features=features)
+
+    def _atomic_energies(
+        self, weights: Weights, values: torch.Tensor, batch: SummedBatch | EdgeBatch
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atomic energies (K, N) and scalar features (K, N, d)."""
+        spec, two_layers = self.spec, self.spec.n_layers == 2
+        per_species = self._select_species(weights, values, batch)
+        density = self._density(weights, per_species, batch)
+        hidden = self._products(weights, 0, density)
+        scalars = hidden[0][:, 0] + _columns(weights["element.bias"], batch.species)
+        energy = (weights["0.linear"] @ scalars)[:, 0] + _perceptron(weights, "0.readout", scalars)[:, 0]
+        features = [scalars]
+        if two_layers:
+            scalars = scalars + _perceptron(weights, "update", scalars)
+            message = self._message(weights, values, scalars, hidden[1], batch)
+            second = self._products(weights, 1, message)[0][:, 0]
+            energy = energy + (weights["1.linear"] @ second)[:, 0] + _perceptron(weights, "1.readout", second)[:, 0]
+            features.append(second)
+        # The first radial function is positive inside the cutoff, and Y_00 = 1: its sum is a coordination.
+        lonely = values[..., 0].sum(2) / (FADE * self.constants.coordination)
+        fade = 1.0 - torch.exp(-lonely * lonely)
+        cohesion = torch.tensor(self.constants.cohesion, dtype=values.dtype)[batch.species]
+        energy = fade * (cohesion + self.constants.scale * energy)
+        return energy, torch.cat(features, dim=1).transpose(1, 2).detach()
+
+    def _select_species(self, weights: Weights, values: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
+        """Sum the neighbours of each species channel: (K, N, M, Q) → (K, N, species, Q)."""
+        if self.n_species == 1:
+            return values.sum(2, keepdim=True)
+        if self.one_hot:
+            chosen = torch.nn.functional.one_hot(batch.neighbour_species, self.n_species).to(values.dtype)
+            return torch.matmul(chosen.transpose(1, 2), values)
+        chosen = weights["element.channels"].index_select(1, batch.neighbour_species.flatten())
+        return torch.matmul(chosen.unflatten(1, (batch.n_atoms, batch.width)).transpose(2, 3), values)
+
+    def _density(self, weights: Weights, per_species: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
+        spec = self.spec
+        basis = per_species.view(spec.n_members, batch.n_atoms, self.n_species * spec.n_radial, n_components(spec.l_max))
+        basis = basis.permute(0, 3, 2, 1) * (1 / math.sqrt(self.constants.neighbours))
+        density = mix_degrees(basis.contiguous(), weights["density"], spec.l_max)
+        if self.n_elements > 1:
+            gain = weights["element.gain"].index_select(1, batch.species).permute(0, 2, 3, 1)
+            density = density * per_component(gain, spec.l_max, dim=1)
+        return density
+
+    def _products(self, weights: Weights, layer: int, density: torch.Tensor) -> list[torch.Tensor]:
+        """Node features of degree 0 … l_out of a layer, each (K, 2l + 1, C, N)."""
+        cube = self.cube[layer]
+        second = self.square(density, density)
+        mixed = join_degrees([mix_channels(x, weights[f"{layer}.mix{d}"]) for d, x in enumerate(second)])
+        third = cube(mixed, density)
+        hidden = []
+        for d in range(cube.l_out + 1):
+            parts = [density[:, d * d : (d + 1) ** 2]]
+            if d <= self.l_product:
+                parts.append(second[d])
+            parts.append(third[d])
+            if d == 0:
+                parts.append(squared_norms(mixed, self.l_product).unsqueeze(1))
+            hidden.append(mix_channels(torch.cat(parts, dim=2), weights[f"{layer}.out{d}"]))
+        return hidden
+
+    def _message(
+        self,
+        weights: Weights,
+        values: torch.Tensor,
+        scalars: torch.Tensor,
+        vectors: torch.Tensor,
+        batch: SummedBatch | EdgeBatch,
+    ) -> torch.Tensor:
+        """Second density (K, S, C, N) from the features of the neighbours."""
+        spec = self.spec
+        members, n_atoms, width, channels = spec.n_members, batch.n_atoms, batch.width, spec.channels
+        size = n_components(spec.l_max)
+        pairs = values.view(members * n_atoms, width, spec.n_radial * size)
+        scale = 1 / math.sqrt(self.constants.neighbours)
+
+        def gather(features: torch.Tensor) -> torch.Tensor:  # (K, N, f) → (K N, M, f)
+            return features.index_select(1, batch.neighbours).view(members * n_atoms, width, -1)
+
+        sent = gather((weights["send0"] @ scalars).transpose(1, 2))
+        radial = per_component(weights["message"] * scale, spec.l_max, dim=2).unsqueeze(1)
+        summed = torch.bmm(pairs.transpose(1, 2), sent).view(members, n_atoms, spec.n_radial, size, channels)
+        message = (summed * radial).sum(2).permute(0, 2, 3, 1)
+
+        moved = mix_channels(vectors, weights["send1"]).permute(0, 3, 1, 2).reshape(members, n_atoms, 3 * channels)
+        isotropic = pairs.view(members * n_atoms, width, spec.n_radial, size)[..., 0]
+        summed = torch.bmm(isotropic.transpose(1, 2), gather(moved)).view(members, n_atoms, spec.n_radial, 3, channels)
+        carried = (summed * (weights["message.vector"] * scale).unsqueeze(1)).sum(2).permute(0, 2, 3, 1)
+
+        own = [(weights["keep0"] @ scalars).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
+        return torch.cat([message[:, :1] + own[0], message[:, 1:4] + own[1], message[:, 4:]], dim=1)
+
+
+FADE = 0.02
+"""Share of the mean coordination below which the energy of an atom fades to that of an isolated one."""
+
+
+def _columns(per_element: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+    """(K, n_elements, C) → (K, C, N)."""
+    return per_element.index_select(1, species).transpose(1, 2)
+
+
+def _perceptron(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
+    """One hidden layer over channels, (K, C, N) → (K, out, N)."""
+    inner = torch.nn.functional.silu(torch.baddbmm(weights[f"{name}.b1"], weights[f"{name}.w1"], x))
+    return torch.bmm(weights[f"{name}.w2"], inner)
