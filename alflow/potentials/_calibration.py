@@ -46,7 +46,7 @@ PRIOR_ROWS = 2.0 / (4.0 * PRIOR_WIDTH**2)
 _PRIOR_SHAPE = {Kind.ENERGY: 0.5, Kind.FORCE: 1.5, Kind.STRESS: 1.5}
 _ZERO_SPREAD = {Kind.ENERGY: 0.0, Kind.FORCE: FORCE_ZERO, Kind.STRESS: STRESS_ZERO}
 _SMALLEST = {Kind.ENERGY: 1e-5, Kind.FORCE: 1e-3, Kind.STRESS: 1e-5}
-_FOLDS = 20
+_FOLDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,12 +204,18 @@ def _fit_kind(
     if len(e) == 0:
         return KindCalibration(a=prior_a, c=floor, shape=_PRIOR_SHAPE[kind], q90=None, n_fit=0, n_conformal=0)
     a, c = _fit_affine(s, e, prior_a, floor)
-    q90, n_blocks = _conformal_factor(s, e, stream, groups, prior_a, floor)
+    q90, n_blocks = _conformal_factor(s, e, stream, groups, prior_a, floor, (a, c))
     shape = _fit_shape(np.square(e / np.hypot(a * s, c)), _PRIOR_SHAPE[kind])
     return KindCalibration(a=a, c=c, shape=shape, q90=q90, n_fit=len(e), n_conformal=n_blocks)
 
 
-def _fit_affine(s: NDArray[np.float64], e: NDArray[np.float64], prior_a: float, floor: float) -> tuple[float, float]:
+def _fit_affine(
+    s: NDArray[np.float64],
+    e: NDArray[np.float64],
+    prior_a: float,
+    floor: float,
+    near: tuple[float, float] | None = None,
+) -> tuple[float, float]:
     """Maximise the penalised likelihood of (a, c); half-normal, see the module for why that serves every shape."""
     s2, e2 = np.square(s), np.square(e)
     scale = max(math.sqrt(e2.mean()), floor)
@@ -223,7 +229,8 @@ def _fit_affine(s: NDArray[np.float64], e: NDArray[np.float64], prior_a: float, 
         slope = (1.0 - e2 / variance) / variance
         return value, np.array([a2 * (slope @ s2), c2 * slope.sum()]) + away / PRIOR_WIDTH
 
-    starts = centre + np.array([[0.0, 0.0], [1.0, -2.0], [-1.0, 0.7]])  # the likelihood can have two maxima
+    # the likelihood can have two maxima; a fit to nearly the same rows starts at theirs
+    starts = centre + np.array([[0.0, 0.0], [1.0, -2.0], [-1.0, 0.7]]) if near is None else np.log([near])
     bounds = [(math.log(1e-2), math.log(1e2)), (math.log(floor), math.log(max(10.0 * scale, 2.0 * floor)))]
     lows, highs = np.array(bounds).T
     fits = [
@@ -255,6 +262,7 @@ def _conformal_factor(
     groups: NDArray[np.int64],
     prior_a: float,
     floor: float,
+    whole: tuple[float, float],
 ) -> tuple[float | None, int]:
     """Quantile of e/σ over the stream, every block weighing the same, with one more at infinity.
 
@@ -271,7 +279,7 @@ def _conformal_factor(
     folds = fold_of[groups]
     for fold in range(min(_FOLDS, n_blocks)):
         left_out = folds == fold
-        a, c = _fit_affine(s[~left_out], e[~left_out], prior_a, floor) if not left_out.all() else (prior_a, floor)
+        a, c = _fit_affine(s[~left_out], e[~left_out], prior_a, floor, whole)
         score[left_out] = e[left_out] / np.hypot(a * s[left_out], c)
     rows = np.flatnonzero(stream)
     _, inverse, counts = np.unique(groups[rows], return_inverse=True, return_counts=True)
