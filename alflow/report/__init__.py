@@ -1,0 +1,19 @@
+"""The report: one self-contained page about a campaign, read from the ledger alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alflow.report._page import write_report
+
+__all__ = ["write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    # matplotlib is loaded when a report is written, not when the command line starts
+    if name == "write_report":
+        from alflow.report._page import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
