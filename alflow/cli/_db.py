@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,8 @@ import typer
 
 from alflow.cli._options import CampaignOption, JsonOption, LedgerOption
 from alflow.cli._output import Column, print_json, print_rows, size
-from alflow.cli._target import find_target, missing_sqlite_file, opened
-from alflow.errors import NotFoundError, UserError
+from alflow.cli._target import find_target, opened, require_ledger
+from alflow.errors import UserError
 
 
 def upgrade(
@@ -30,9 +31,9 @@ def upgrade(
     store = open_ledger(url, create=False)
     try:
         if as_json:
-            print_json({"ledger": url, "schema_version": store.schema_version})
+            print_json({"ledger": store.url, "schema_version": store.schema_version})
         else:
-            stderr().print(f"{url} has schema {store.schema_version}", soft_wrap=True)
+            stderr().print(f"{store.url} has schema {store.schema_version}", soft_wrap=True)
     finally:
         store.close()
 
@@ -50,12 +51,13 @@ def stats(
         return
     rows = []
     for key, value in content.items():
-        if isinstance(value, dict):
-            rows += [{"what": f"{key} {name}", "value": number} for name, number in value.items()]
+        if isinstance(value, Mapping):
+            rows += [{"what": f"{key} of {name}", "value": str(number)} for name, number in value.items() if number]
+        elif key.endswith("_bytes"):
+            rows.append({"what": key.removesuffix("_bytes") + " size", "value": size(value)})
         else:
-            rows.append({"what": key, "value": size(value) if key.endswith("bytes") else value})
-    texts = [{"what": str(row["what"]).replace("_", " "), "value": str(row["value"])} for row in rows]
-    print_rows([Column(key="what", label="ledger"), Column(key="value", label="")], texts)
+            rows.append({"what": key.replace("_", " "), "value": str(value)})
+    print_rows([Column(key="what", label="ledger"), Column(key="value", label="")], rows)
 
 
 def backup(
@@ -82,16 +84,14 @@ def backup(
         raise UserError(f"{path} exists already; give another name with --output, or remove it")
     backup_ledger(url, path)
     if as_json:
-        print_json({"ledger": url, "backup": path, "bytes": path.stat().st_size})
+        print_json({"backup": path.resolve(), "bytes": path.stat().st_size})
     else:
         stderr().print(f"wrote {path} ({size(path.stat().st_size)})", soft_wrap=True)
 
 
 def _existing(campaign: str | None, ledger: str | None) -> str:
     url = find_target(campaign, ledger).url
-    missing = missing_sqlite_file(url)
-    if missing is not None:
-        raise NotFoundError(f"there is no ledger at {missing}")
+    require_ledger(url)
     return url
 
 

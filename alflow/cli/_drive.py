@@ -19,7 +19,15 @@ from alflow.cli._options import (
     WorkerConfigOption,
 )
 from alflow.cli._output import Column, jsonable, plural, print_json, print_rows
-from alflow.cli._target import actor, candidate_ids, find_target, opened, opened_campaign, split_campaign
+from alflow.cli._target import (
+    actor,
+    candidate_ids,
+    find_target,
+    opened,
+    opened_campaign,
+    require_ledger,
+    split_campaign,
+)
 
 if TYPE_CHECKING:
     from alflow.loop import CampaignContext, Plan, Status
@@ -65,13 +73,17 @@ def plan(
 def run(
     campaign: CampaignArgument = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Stop after so many rounds.", show_default=False)
+        int | None, typer.Option("--rounds", metavar="N", min=1, help="Stop after so many rounds.", show_default=False)
     ] = None,
     labels: Annotated[
-        int | None, typer.Option("--labels", min=1, help="Stop after so many new labels.", show_default=False)
+        int | None,
+        typer.Option("--labels", metavar="N", min=1, help="Stop after so many new labels.", show_default=False),
     ] = None,
     hours: Annotated[
-        float | None, typer.Option("--hours", min=0.0, help="Begin no round after so many hours.", show_default=False)
+        float | None,
+        typer.Option(
+            "--hours", metavar="HOURS", min=0.0, help="Begin no round after so many hours.", show_default=False
+        ),
     ] = None,
     work: Annotated[
         bool, typer.Option("--work/--no-work", help="Compute labels here, or leave that to `alflow worker`.")
@@ -194,7 +206,7 @@ def worker(
         ),
     ] = "empty",
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="End after so many jobs.", show_default=False)
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="End after so many jobs.", show_default=False)
     ] = None,
     config: WorkerConfigOption = None,
     campaign: CampaignOption = None,
@@ -207,14 +219,15 @@ def worker(
     Start as many workers as you like, on any machine that reaches the ledger; what one may run is decided by the local
     file alflow-worker.yaml, never by the ledger. An interrupted worker gives its jobs back.
     """
+    if until not in _UNTIL:
+        raise typer.BadParameter(f"{until!r}: choose {', '.join(_UNTIL)}", param_hint="--until")
+    target = find_target(campaign, ledger)
+    require_ledger(target.url)
     from alflow.cli._reporter import ConsoleReporter
     from alflow.labelers import load_worker_config
     from alflow.ledger import open_ledger
     from alflow.loop import WorkUntil, work
 
-    if until not in _UNTIL:
-        raise typer.BadParameter(f"{until!r}: choose {', '.join(_UNTIL)}", param_hint="--until")
-    target = find_target(campaign, ledger)
     settings = load_worker_config(config, directory=Path() if target.file is None else target.file.parent)
     with ConsoleReporter(quiet=quiet) as report:
         store = open_ledger(target.url, create=False)
@@ -291,7 +304,7 @@ def _print_status(found: Status) -> None:
     from rich.text import Text
 
     from alflow.cli._console import stdout
-    from alflow.cli._output import cell_style, make_table
+    from alflow.cli._output import cell_style, make_table, print_table
 
     console = stdout()
     title = Text(f"{found.name}  ", style="bold")
@@ -318,7 +331,7 @@ def _print_status(found: Status) -> None:
         keys = list(found.stable[0])
         columns = [Column(key=key, label=key.replace("_", " "), digits=4) for key in keys]
         console.print()
-        console.print(make_table(columns, found.stable, title="stable compounds"))
+        print_table(make_table(columns, found.stable, title="stable compounds"))
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from alflow.errors import AlflowError, LabelFailure
 
-BUG_NOTE = "this is a bug in alflow, not a mistake of yours; please report it with the lines above"
+BUG_NOTE = "this is a bug in alflow, not a mistake of yours; please report it with the lines below"
 CONTINUES = "interrupted; the same command continues"
 
 

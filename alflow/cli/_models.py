@@ -22,7 +22,7 @@ DataFiles = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA...",
-        help="Labelled structures (extxyz, ASE database): REF_energy, REF_forces, REF_stress, or a calculator's results.",
+        help="Labelled structures (extxyz, ASE database): REF_energy, REF_forces, REF_stress, or results.",
         show_default=False,
     ),
 ]
@@ -49,15 +49,18 @@ def train(
         typer.Option("--initial", "-i", metavar="MODEL", help="Start from this committee.", show_default=False),
     ] = None,
     members: Annotated[
-        int | None, typer.Option("--members", "-k", help="Number of members.", show_default=False)
+        int | None, typer.Option("--members", "-k", metavar="N", help="Number of members.", show_default=False)
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", "-e", help="Largest number of epochs.", show_default=False)
+        int | None, typer.Option("--epochs", "-e", metavar="N", help="Largest number of epochs.", show_default=False)
     ] = None,
     cpu_seconds: Annotated[
-        float | None, typer.Option("--cpu-seconds", "-t", help="CPU time for the training, s.", show_default=False)
+        float | None,
+        typer.Option(
+            "--cpu-seconds", "-t", metavar="SECONDS", help="CPU time for the training, s.", show_default=False
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random numbers.")] = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

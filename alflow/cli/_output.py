@@ -113,9 +113,20 @@ def print_rows(
     elif as_csv:
         print_csv(columns, rows)
     else:
-        from alflow.cli._console import stdout
+        print_table(make_table(columns, rows, title=title))
 
-        stdout().print(make_table(columns, rows, title=title))
+
+def print_table(table: Any) -> None:
+    """Write a table to stdout; without trailing blanks where that is no terminal."""
+    from alflow.cli._console import stdout
+
+    console = stdout()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
 def make_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, title: str | None = None) -> Any:
@@ -125,7 +136,9 @@ def make_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, 
     from rich.text import Text
 
     rows = list(rows)
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left", title_style="bold"
+    )
     for column in columns:
         values = [row.get(column.key) for row in rows]
         numeric = any(_is_number(v) for v in values) and all(v is None or _is_number(v) for v in values)

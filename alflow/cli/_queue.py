@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from alflow.cli._target import actor, opened
 from alflow.errors import UserError
 
 if TYPE_CHECKING:
-    from alflow.ledger import Queue
+    from alflow.ledger import JobRow
 
 COLUMNS = (
     Column(key="id", label="Job"),
@@ -50,7 +51,7 @@ StateOption = Annotated[
 
 def ls(
     state: StateOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0 for all.")] = 0,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -63,8 +64,9 @@ def ls(
     states = _states(state)
     with opened(campaign, ledger) as target:
         jobs = target.ledger.queue.list(
-            campaign=None if target.campaign is None else target.campaign.id,
-            states=[JobState(s) for s in states] or None,
+            None if target.campaign is None else target.campaign.id,
+            [JobState(name) for name in states] or None,
+            limit=limit or None,
         )
         theories = {theory.id: theory.name or theory.labeler for theory in target.ledger.theories.list()}
     rows = [
@@ -80,7 +82,7 @@ def ls(
             "error_kind": job.error_kind,
             "message": job.message or None,
         }
-        for job in (jobs[:limit] if limit else jobs)
+        for job in jobs
     ]
     if rows or as_json or as_csv:
         print_rows(COLUMNS, rows, as_json=as_json, as_csv=as_csv)
@@ -93,8 +95,8 @@ def retry(
 ) -> None:
     """Queue failed, quarantined or cancelled jobs once more."""
     with opened(campaign, ledger) as target:
-        target.ledger.queue.retry(jobs, actor=actor())
-        _tell(target.ledger.queue, jobs, "queued again", as_json=as_json)
+        rows = target.ledger.queue.retry(jobs, actor())
+    _tell(rows, "queued again", as_json=as_json)
 
 
 def release(
@@ -105,8 +107,8 @@ def release(
     What it still writes is refused.
     """
     with opened(campaign, ledger) as target:
-        target.ledger.queue.release(jobs, actor=actor())
-        _tell(target.ledger.queue, jobs, "given back to the queue", as_json=as_json)
+        rows = target.ledger.queue.release(jobs, actor())
+    _tell(rows, "given back to the queue", as_json=as_json)
 
 
 def cancel(
@@ -117,15 +119,15 @@ def cancel(
     Another campaign's request for the same label stays.
     """
     with opened(campaign, ledger) as target:
-        target.ledger.queue.cancel(jobs, None if target.campaign is None else target.campaign.id, actor=actor())
-        _tell(target.ledger.queue, jobs, "withdrawn", as_json=as_json)
+        rows = target.ledger.queue.cancel(jobs, target.require_campaign().id, actor())
+    _tell(rows, "withdrawn", as_json=as_json)
 
 
-def _tell(queue: Queue, jobs: list[int], what: str, *, as_json: bool) -> None:
+def _tell(jobs: Sequence[JobRow], what: str, *, as_json: bool) -> None:
     from alflow.cli._console import stderr
 
     if as_json:
-        print_json([{"id": job.id, "state": job.state} for job in map(queue.get, jobs)])
+        print_json([{"id": job.id, "state": job.state} for job in jobs])
     else:
         stderr().print(f"{plural(len(jobs), 'job')} {what}")
 

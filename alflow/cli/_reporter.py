@@ -6,6 +6,7 @@ implementation for terminals, and for logs, where nothing moves and long steps s
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOG_INTERVAL = 15.0
-_NAME_WIDTH = 14
+_NAME_WIDTH = 18
+_DIGEST = re.compile(
+    r"-[0-9a-f]{8}$"
+)  # steps of sources carry a digest of their settings, which tells a person nothing
 
 
 class ConsoleReporter:
@@ -142,6 +146,7 @@ class ConsoleReporter:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._live = Progress(
+            TextColumn(" "),
             SpinnerColumn("dots", style="cyan"),
             TextColumn("{task.fields[name]}", style="cyan"),
             TimeElapsedColumn(),
@@ -153,7 +158,7 @@ class ConsoleReporter:
             refresh_per_second=8,
         )
         self._live.start()
-        self._task = self._live.add_task("", total=None, name=name.ljust(_NAME_WIDTH), text="", count="")
+        self._task = self._live.add_task("", total=None, name=_shown(name).ljust(_NAME_WIDTH), text="", count="")
 
     def _show(self, count: str, text: str, *, done: int, total: int | None) -> None:
         if self._live is not None and self._task is not None:
@@ -162,7 +167,7 @@ class ConsoleReporter:
         now = time.monotonic()
         if not self.quiet and not self.console.is_terminal and now - self._logged >= self._log_interval:
             self._logged = now
-            self._print("  " + " ".join(word for word in (self._step, count, text) if word))
+            self._print("  " + " ".join(word for word in (_shown(self._step or ""), count, text) if word))
 
     def _end(self, name: str | None, text: str, *, finished: bool = True) -> None:
         """Leave the live line and write what became of a step; nothing where none is open and none is named."""
@@ -175,17 +180,28 @@ class ConsoleReporter:
         self._step, self._text = None, ""
         if name is None or self.quiet:
             return
-        line = Text("  ")
-        if self.console.is_terminal:
-            line.append("✓ " if finished else "✗ ", style="green" if finished else "red")
-        line.append(name.ljust(_NAME_WIDTH))
-        line.append(f" {duration(self._started - began):>10}", style="dim")
-        if text:
-            line.append(f"  {text}", style="" if finished else "red")
-        self._print(line)
+        name, seconds = _shown(name), f"{duration(self._started - began):>10}"
+        if not self.console.is_terminal:
+            self._print(Text(f"  {name:<{_NAME_WIDTH}} {seconds}  {text}".rstrip()))
+            return
+        from rich.table import Table
+
+        line = Table.grid(padding=(0, 1))
+        for width in (1, 1, _NAME_WIDTH, 10):
+            line.add_column(width=width, no_wrap=True)
+        line.add_column()  # a long result wraps in its own column
+        mark, style = ("✓", "green") if finished else ("✗", "red")
+        line.add_row(
+            "", Text(mark, style=style), name, Text(seconds, style="dim"), Text(text, style="" if finished else style)
+        )
+        self.console.print(line)
 
     def _print(self, line: Any) -> None:
         self.console.print(line, soft_wrap=not self.console.is_terminal, markup=False)
+
+
+def _shown(name: str) -> str:
+    return _DIGEST.sub("", name)
 
 
 def _alarming(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +13,10 @@ from alflow.cli._errors import ExitCode
 from alflow.cli._options import CampaignArgument, JsonOption, LedgerOption, WorkerConfigOption
 from alflow.cli._output import plural, print_json
 from alflow.cli._target import find_target, missing_sqlite_file
-from alflow.errors import AlflowError, UserError
+from alflow.errors import AlflowError, ConfigError, UserError
 
 if TYPE_CHECKING:
     from alflow.config import LoadedCampaign
-    from alflow.labelers import Labeler
 
 
 def complete_labeler(incomplete: str) -> list[str]:
@@ -48,26 +47,33 @@ def init(
     """Write a commented campaign file to start from."""
     from alflow.cli._console import stderr
     from alflow.config import init_template
-    from alflow.structures import atomic_number
 
     symbols = [symbol.strip() for symbol in elements.replace("-", ",").split(",") if symbol.strip()]
-    for symbol in symbols:
-        atomic_number(symbol)
-    _check_labeler(labeler)
+    chosen = name or "-".join(symbols).lower()
+    _check_choices(chosen, symbols, labeler)
     if campaign.exists() and not force:
         raise UserError(f"{campaign} exists already; --force writes over it, or give another file name")
-    text = init_template(elements=symbols, labeler=labeler, name=name or "-".join(symbols).lower())
-    campaign.write_text(text, encoding="utf-8")
+    if not campaign.absolute().parent.is_dir():
+        raise UserError(f"the folder {campaign.parent} does not exist; create it first")
+    campaign.write_text(init_template(chosen, symbols, labeler), encoding="utf-8")
     if as_json:
         print_json({"campaign": campaign.resolve()})
     else:
         stderr().print(f"wrote {campaign}; look through it, then `alflow check {campaign}`", soft_wrap=True)
 
 
-def _check_labeler(name: str) -> None:
-    from alflow.labelers import labeler_type
+def _check_choices(name: str, elements: list[str], labeler: str) -> None:
+    """Refuse what the campaign file could not hold, before it is written."""
+    from pydantic import ValidationError
 
-    labeler_type(name)
+    from alflow.config import CampaignConfig
+
+    try:
+        CampaignConfig.model_validate({"name": name, "elements": elements, "theory": {"labeler": labeler}})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = "labeler" if "theory" in problem["loc"] else str(problem["loc"][0])
+        raise ConfigError(f"--{key}: {problem['msg'].removeprefix('Value error, ')}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +146,14 @@ def _examine_labeler(loaded: LoadedCampaign, config: Path | None) -> Iterator[Fi
         yield Finding(what="labeler", ok=False, text=str(error))
         return
     yield Finding(what="labeler", ok=True, text=f"{theory.labeler}, {spec.code}, theory {spec.fingerprint[:12]}")
-    refused = _refused_elements(labeler, loaded.config.elements)
-    if refused:
-        unknown = ", ".join(refused)
-        text = f"{theory.labeler} does not know {unknown}: take it out of `elements`, or choose another labeler"
-        yield Finding(what="elements", ok=False, text=text)
-
-
-def _refused_elements(labeler: Labeler, elements: Sequence[str]) -> list[str]:
-    known = labeler.capabilities.elements
-    return [] if known is None else [element for element in elements if element not in known]
+    try:
+        loaded.require_labeler(labeler)
+    except ConfigError as error:
+        yield Finding(what="elements", ok=False, text=str(error))
 
 
 def _examine_ledger(url: str) -> Iterator[Finding]:
+    from alflow.config import mask_url
     from alflow.ledger import check_ledger
 
     missing = missing_sqlite_file(url)
@@ -169,7 +170,7 @@ def _examine_ledger(url: str) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(what="ledger", ok=False, text=problem)
     if not problems:
-        yield Finding(what="ledger", ok=True, text=url)
+        yield Finding(what="ledger", ok=True, text=mask_url(url))
 
 
 def _print_findings(findings: list[Finding]) -> None:

@@ -150,12 +150,10 @@ def opened(campaign: str | None, ledger: str | None) -> Iterator[Opened]:
     NotFoundError
         if the ledger does not exist yet or does not hold the campaign
     """
+    target = find_target(campaign, ledger)
+    require_ledger(target.url)
     from alflow.ledger import open_ledger
 
-    target = find_target(campaign, ledger)
-    missing = missing_sqlite_file(target.url)
-    if missing is not None:
-        raise NotFoundError(f"there is no ledger at {missing} yet: `alflow run` or `alflow add` starts it")
     store = open_ledger(target.url, create=False)
     try:
         rows = store.campaigns.list()
@@ -163,7 +161,7 @@ def opened(campaign: str | None, ledger: str | None) -> Iterator[Opened]:
             row = next((r for r in rows if r.name == target.name), None)
             if row is None:
                 raise NotFoundError(
-                    f"campaign {target.name!r} of {target.file} is not in {target.url} yet: `alflow run` starts it"
+                    f"campaign {target.name!r} of {target.file} is not in {store.url} yet: `alflow run` starts it"
                 )
         elif target.name is not None:
             row = store.campaigns.get(target.name)
@@ -172,6 +170,13 @@ def opened(campaign: str | None, ledger: str | None) -> Iterator[Opened]:
         yield Opened(ledger=store, campaign=row)
     finally:
         store.close()
+
+
+def require_ledger(url: str) -> None:
+    """Raise NotFoundError where an SQLite ledger does not exist yet, so that no reader makes an empty one."""
+    missing = missing_sqlite_file(url)
+    if missing is not None:
+        raise NotFoundError(f"there is no ledger at {missing} yet: `alflow run` or `alflow add` starts it")
 
 
 def missing_sqlite_file(url: str) -> Path | None:
@@ -209,12 +214,14 @@ def opened_campaign(
     UserError
         if only a ledger is named: what a campaign does next is decided by its file
     """
-    from alflow.labelers import load_worker_config
-    from alflow.loop import open_campaign
-
     target = find_target(campaign, ledger)
     if target.file is None:
         raise UserError("this needs the campaign file, not only the ledger: give its path (or --campaign FILE)")
+    if not create:
+        require_ledger(target.url)
+    from alflow.labelers import load_worker_config
+    from alflow.loop import open_campaign
+
     context = open_campaign(
         target.file,
         ledger_url=target.url,
