@@ -6,6 +6,7 @@ stored as opaque JSON, so the ledger knows no floor above it.
 """
 
 from alflow.ledger._columns import CandidateColumn, ColumnKind
+from alflow.ledger._ledger import Ledger, open_ledger, upgrade_ledger
 from alflow.ledger._rows import (
     ArtifactRow,
     AttemptRow,
@@ -38,6 +39,7 @@ from alflow.ledger._states import (
     StepState,
     Stream,
 )
+from alflow.ledger._upkeep import backup_ledger, check_ledger
 
 __all__ = [
     "ArtifactRow",
@@ -59,6 +61,7 @@ __all__ = [
     "LabelKind",
     "LabelQuality",
     "LabelRow",
+    "Ledger",
     "NewCandidate",
     "NewScore",
     "RoundRow",
@@ -70,4 +73,8 @@ __all__ = [
     "TheoryRow",
     "Why",
     "WorkerIdentity",
+    "backup_ledger",
+    "check_ledger",
+    "open_ledger",
+    "upgrade_ledger",
 ]

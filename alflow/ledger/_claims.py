@@ -1,0 +1,368 @@
+"""The workers' side of the queue: claims under a lease with a fence, heartbeats, results, failures, reclaims.
+
+A fence rises at every claim. Storing a label and closing its job is one transaction that checks the fence, so a worker
+that lost its lease cannot write, whatever it still believes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from alflow.errors import FailureKind, LeaseLostError
+from alflow.ledger import _tables as t
+from alflow.ledger._engine import Database, allocate_ids, among, now
+from alflow.ledger._events import as_ranges, record
+from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, select_jobs
+from alflow.ledger._labels import find_accepted, insert_label, label_row
+from alflow.ledger._rows import ClaimedJob, LabelRow, WorkerIdentity
+from alflow.ledger._states import HELD_JOBS, AttemptState, CandidateState, JobState, LabelKind
+from alflow.ledger._structures import load_structures
+from alflow.ledger._types import plain
+from alflow.structures import Properties
+
+MAX_DEATHS = 3
+#: verdicts about the structure itself, which no repetition changes
+_FINAL = frozenset({FailureKind.REFUSED, FailureKind.INCONSISTENT, FailureKind.IMPLAUSIBLE})
+_HELD = [str(state) for state in HELD_JOBS]
+
+
+class Claims:
+    """What a label worker does with the queue."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(
+        self,
+        worker: WorkerIdentity,
+        *,
+        limit: int = 1,
+        theories: Sequence[int] | None = None,
+        lease_seconds: float = 60.0,
+    ) -> list[ClaimedJob]:
+        """Take up to ``limit`` jobs, highest priority first, each with an attempt and a new fence.
+
+        Jobs whose worker died (its lease ran out) and jobs whose waiting time is over are taken as well.
+
+        Parameters
+        ----------
+        theories
+            only jobs of these theories: those the worker can compute; None: all
+        lease_seconds
+            how long the jobs stay with this worker without a heartbeat, by the database's clock
+        """
+        with self._database.write(durable=False) as connection:
+            self._reclaim(connection)
+            self._wake(connection)
+            query = select(t.Job.id, t.Job.fence, t.Job.attempts, t.Job.structure_id, t.Job.theory_id)
+            query = query.where(t.Job.state == JobState.QUEUED).order_by(t.Job.precedence, t.Job.id).limit(limit)
+            if theories is not None:
+                query = query.where(t.Job.theory_id.in_(list(theories)))
+            jobs = connection.execute(query.with_for_update(skip_locked=True)).all()
+            if not jobs:
+                return []
+            ids = [job.id for job in jobs]
+            time = now(connection)
+            connection.execute(
+                update(t.Job)
+                .where(among(connection, t.Job.id, ids))
+                .values(
+                    state=JobState.LEASED,
+                    worker=worker.name,
+                    fence=t.Job.fence + 1,
+                    attempts=t.Job.attempts + 1,
+                    lease_until=time + lease_seconds,
+                    updated=time,
+                )
+            )
+            attempts = allocate_ids(connection, t.Attempt, len(jobs))
+            connection.execute(
+                insert(t.Attempt),
+                [_attempt(attempt, job, worker, time) for attempt, job in zip(attempts, jobs, strict=True)],
+            )
+            record(
+                connection,
+                "claimed",
+                f"{worker.name} claimed {len(jobs)} job{'s' if len(jobs) > 1 else ''}",
+                job_id=ids[0] if len(ids) == 1 else None,
+                payload={"jobs": as_ranges(ids)},
+                actor="worker",
+            )
+            structures = load_structures(connection, [job.structure_id for job in jobs])
+        return [
+            ClaimedJob(
+                job_id=job.id,
+                fence=job.fence + 1,
+                attempt_id=attempt,
+                attempt_number=job.attempts + 1,
+                structure_id=job.structure_id,
+                structure=structure,
+                theory_id=job.theory_id,
+            )
+            for job, attempt, structure in zip(jobs, attempts, structures, strict=True)
+        ]
+
+    def start(
+        self,
+        job_id: int,
+        fence: int,
+        *,
+        submitted: bool = False,
+        scheduler_id: str | None = None,
+        directory: str | None = None,
+        pid: int | None = None,
+        pid_started: int | None = None,
+        process_group: int | None = None,
+        numerics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a claimed job runs, or was submitted to a scheduler, and where: what a reaper must end.
+
+        Raises
+        ------
+        LeaseLostError
+            if the lease was taken over
+        """
+        info: dict[str, Any] = {
+            "scheduler_id": scheduler_id,
+            "directory": directory,
+            "pid": pid,
+            "pid_started": pid_started,
+            "process_group": process_group,
+            "numerics": None if numerics is None else plain(numerics),
+        }
+        given = {name: value for name, value in info.items() if value is not None}
+        state = JobState.SUBMITTED if submitted else JobState.RUNNING
+        with self._database.write() as connection:
+            job = self._held(connection, job_id, fence)
+            if submitted and job.state == JobState.RUNNING:
+                state = JobState.RUNNING
+            change_job(connection, job_id, state=state)
+            connection.execute(
+                update(t.Attempt)
+                .where(t.Attempt.job_id == job_id, t.Attempt.fence == fence)
+                .values(state=AttemptState(str(state)), **given)
+            )
+
+    def heartbeat(self, held: Sequence[tuple[int, int]], seconds: float) -> list[int]:
+        """Prolong the leases of (job id, fence) pairs; return the ids of jobs that are lost.
+
+        Call it from a thread of its own: it then has its own connection, and never waits for the calculation.
+        """
+        lost = []
+        with self._database.write(durable=False) as connection:
+            until = now(connection) + seconds
+            for job_id, fence in sorted(held):
+                kept = connection.execute(
+                    update(t.Job)
+                    .where(t.Job.id == job_id, t.Job.fence == fence, t.Job.state.in_(_HELD))
+                    .values(lease_until=until)
+                )
+                if kept.rowcount != 1:
+                    lost.append(job_id)
+        return lost
+
+    def complete(
+        self,
+        job_id: int,
+        fence: int,
+        properties: Properties,
+        evidence: Mapping[str, Any],
+        timings: Mapping[str, Any] | None = None,
+        *,
+        message: str = "",
+    ) -> LabelRow:
+        """Store the label and close the job; every candidate that asked for it becomes labelled.
+
+        Repeating it after a commit whose answer was lost returns the stored label.
+
+        Raises
+        ------
+        LeaseLostError
+            if the lease was taken over; nothing was written
+        """
+        with self._database.write() as connection:
+            done = self._already_done(connection, job_id, fence)
+            if done is not None:
+                return done
+            job = self._held(connection, job_id, fence)
+            attempt_id = close_attempt(connection, job_id, fence, AttemptState.DONE, message=message, timings=timings)
+            label, added = insert_label(
+                connection,
+                job.structure_id,
+                job.theory_id,
+                properties,
+                kind=LabelKind.COMPUTED,
+                evidence=evidence,
+                attempt_id=attempt_id,
+            )
+            change_job(connection, job_id, state=JobState.DONE, lease_until=None, error_kind=None, message="")
+            how = f"labelled by {job.worker} in job {job_id}, attempt {job.attempts}"
+            if not added:
+                how = f"labelled by the earlier label {label.id} of the same structure"
+            move_requesting(connection, job_id, CandidateState.LABELLED, how, actor="worker")
+            return label
+
+    def fail(
+        self,
+        job_id: int,
+        fence: int,
+        kind: FailureKind,
+        message: str,
+        *,
+        max_infrastructure_retries: int = 3,
+        max_retries: int = 1,
+        retry_delay: float = 30.0,
+        timings: Mapping[str, Any] | None = None,
+        log_id: int | None = None,
+    ) -> JobState:
+        """Close an attempt without a label; return what becomes of the job.
+
+        A verdict about the structure (refused, inconsistent, implausible) fails the job at once. Failures of the
+        machine and failures of the calculation are counted apart; while a count is within its limit the job waits
+        and is repeated, afterwards it is quarantined for a person to look at. A cancelled attempt does not count.
+
+        Parameters
+        ----------
+        retry_delay
+            s before the first repetition after a failure of the machine, doubled for each further one; a failed
+            calculation is repeated at once
+
+        Raises
+        ------
+        LeaseLostError
+            if the lease was taken over; nothing was written
+        """
+        with self._database.write() as connection:
+            job = self._held(connection, job_id, fence)
+            close_attempt(
+                connection,
+                job_id,
+                fence,
+                AttemptState.RELEASED if kind == FailureKind.CANCELLED else AttemptState.FAILED,
+                kind=kind,
+                message=message,
+                timings=timings,
+                log_id=log_id,
+            )
+            values: dict[str, Any] = {"worker": None, "lease_until": None, "error_kind": kind, "message": message}
+            wait = 0.0
+            if kind == FailureKind.CANCELLED:
+                state, values["error_kind"] = JobState.QUEUED, None
+            elif kind in _FINAL:
+                state = JobState.FAILED
+                values["failures"] = job.failures + 1
+            elif kind == FailureKind.MISSING_FILE:
+                # no repetition finds the file; a person must provide it
+                state = JobState.QUARANTINED
+                values["failures"] = job.failures + 1
+            elif kind.infrastructure:
+                count = values["infrastructure_failures"] = job.infrastructure_failures + 1
+                state = JobState.RETRY_WAIT if count <= max_infrastructure_retries else JobState.QUARANTINED
+                wait = retry_delay * 2.0 ** (count - 1)
+            else:
+                count = values["failures"] = job.failures + 1
+                state = JobState.RETRY_WAIT if count <= max_retries else JobState.QUARANTINED
+            if state == JobState.RETRY_WAIT:
+                values["not_before"] = now(connection) + wait
+            change_job(connection, job_id, state=state, **values)
+            self._give_up(connection, job, state, f"{kind}: {message}")
+            return state
+
+    def reclaim_expired(self, *, max_deaths: int = MAX_DEATHS) -> list[int]:
+        """Take jobs from workers whose lease ran out; return their ids.
+
+        They are queued again; a job that outlived ``max_deaths`` workers is suspected of killing them and quarantined.
+        """
+        with self._database.write() as connection:
+            return self._reclaim(connection, max_deaths)
+
+    # -- inside a transaction --------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _reclaim(connection: Connection, max_deaths: int = MAX_DEATHS) -> list[int]:
+        query = (
+            select_jobs()
+            .where(t.Job.lease_until < now(connection), t.Job.state.in_(_HELD))
+            .order_by(t.Job.id)
+            .with_for_update(of=t.Job, skip_locked=True)
+        )
+        expired = connection.execute(query).all()
+        for job in expired:
+            deaths = job.deaths + 1
+            state = JobState.QUARANTINED if deaths >= max_deaths else JobState.QUEUED
+            message = f"the lease of {job.worker} ran out: it died or lost the database"
+            close_attempt(
+                connection, job.id, job.fence, AttemptState.LOST, kind=FailureKind.WORKER_DIED, message=message
+            )
+            change_job(
+                connection,
+                job.id,
+                state=state,
+                worker=None,
+                lease_until=None,
+                deaths=deaths,
+                error_kind=FailureKind.WORKER_DIED,
+                message=message,
+            )
+            record(connection, "reclaimed", f"job {job.id}: {message}", job_id=job.id, actor="reaper")
+            reason = f"{FailureKind.WORKER_DIED}: {deaths} workers died while they computed it"
+            Claims._give_up(connection, job, state, reason)
+        return [job.id for job in expired]
+
+    @staticmethod
+    def _wake(connection: Connection) -> None:
+        query = (
+            select(t.Job.id)
+            .where(t.Job.state == JobState.RETRY_WAIT, t.Job.not_before <= now(connection))
+            .order_by(t.Job.id)
+            .with_for_update(skip_locked=True)
+        )
+        due = list(connection.scalars(query))
+        if due:
+            connection.execute(
+                update(t.Job).where(among(connection, t.Job.id, due)).values(state=JobState.QUEUED, not_before=None)
+            )
+
+    @staticmethod
+    def _give_up(connection: Connection, job: Row[Any], state: JobState, reason: str) -> None:
+        if state in {JobState.FAILED, JobState.QUARANTINED}:
+            move_requesting(connection, job.id, CandidateState(str(state)), reason, actor="worker")
+            record(connection, "job", f"job {job.id} ({job.formula}) is {state}: {reason}", job_id=job.id, actor="worker")
+
+    @staticmethod
+    def _held(connection: Connection, job_id: int, fence: int) -> Row[Any]:
+        job = lock_jobs(connection, [job_id])[0]
+        if job.fence != fence or job.state not in _HELD:
+            holder = f"it is {job.state} with {job.worker}" if job.worker and job.state in _HELD else f"it is {job.state}"
+            raise LeaseLostError(f"the lease on job {job_id} (fence {fence}) is lost: {holder}; nothing was written")
+        return job
+
+    @staticmethod
+    def _already_done(connection: Connection, job_id: int, fence: int) -> LabelRow | None:
+        job = lock_jobs(connection, [job_id])[0]
+        if job.state != JobState.DONE or job.fence != fence:
+            return None
+        label = find_accepted(connection, job.structure_id, job.theory_id)
+        return None if label is None else label_row(label)
+
+
+def _attempt(attempt_id: int, job: Row[Any], worker: WorkerIdentity, time: float) -> dict[str, Any]:
+    return {
+        "id": attempt_id,
+        "job_id": job.id,
+        "fence": job.fence + 1,
+        "worker": worker.name,
+        "host": worker.host,
+        "boot_id": worker.boot_id,
+        "pid": worker.pid,
+        "pid_started": worker.pid_started,
+        "process_group": worker.process_group,
+        "numerics": {},
+        "state": str(AttemptState.LEASED),
+        "message": "",
+        "timings": {},
+        "started": time,
+    }

@@ -1,0 +1,229 @@
+"""Connections and transactions: one writer at a time on SQLite, readers that never wait, nested blocks that join."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, create_engine, event, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.sql.expression import any_
+
+from alflow.errors import LedgerError, UserError
+from alflow.ledger._types import clock, to_json
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import InstrumentedAttribute
+
+    from alflow.ledger._tables import Base
+
+BUSY_SECONDS = 30.0
+#: bulk writes are cut into transactions of about this length, so that heartbeats pass between them
+CHUNK_SECONDS = 0.1
+
+
+class Database:
+    """The engines behind a ledger, and the transaction each thread is in.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///path`` or ``postgresql+psycopg://user@host/name``
+
+    Raises
+    ------
+    UserError
+        for a URL of another kind
+    """
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = parse_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._local = threading.local()
+        self._pid = os.getpid()
+        #: False only while a migration rebuilds tables (SQLite)
+        self.enforce_foreign_keys = True
+        self._writer = self._engine(write=True)
+        self._reader = self._engine(write=False) if self.is_sqlite else self._writer
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for messages."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def path(self) -> Path | None:
+        """File of a SQLite database."""
+        return Path(str(self.url.database)).absolute() if self.is_sqlite else None
+
+    def _engine(self, *, write: bool) -> Engine:
+        if not self.is_sqlite:
+            return create_engine(self.url, json_serializer=to_json, pool_pre_ping=True)
+        engine = create_engine(self.url, json_serializer=to_json, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "connect")
+        def _configure(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin too late and too weakly
+            connection.execute(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # a read that upgrades to a write fails at once, whatever the timeout: writers take the lock first
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+        return engine
+
+    def use_write_ahead_log(self) -> None:
+        """Let readers pass writers (SQLite); the mode is a property of the file, set once when it is created."""
+        if self.is_sqlite:
+            raw = self._writer.raw_connection()
+            try:
+                raw.cursor().execute("PRAGMA journal_mode = WAL")
+            finally:
+                raw.close()
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """One writing transaction; a block inside another block of the same thread joins it as a savepoint.
+
+        Parameters
+        ----------
+        durable
+            False where losing the last commits in a power cut is harmless because the step repeats them
+            (proposals, scores, heartbeats); the outermost block decides
+
+        Raises
+        ------
+        LedgerError
+            if the database refuses or stays locked
+        """
+        current: Connection | None = getattr(self._local, "write", None)
+        if current is not None:
+            with current.begin_nested():
+                yield current
+            return
+        if getattr(self._local, "read", None) is not None:
+            raise LedgerError("a write inside a read block of the same thread would see stale rows: write first")
+        self._leave_parent_connections()
+        try:
+            with self._writer.connect() as connection:
+                if self.is_sqlite:
+                    raw = connection.connection.driver_connection
+                    assert raw is not None
+                    # both are settings of the connection and cannot be changed inside a transaction
+                    raw.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    raw.execute(f"PRAGMA foreign_keys = {'ON' if self.enforce_foreign_keys else 'OFF'}")
+                with connection.begin():
+                    self._local.write = connection
+                    try:
+                        yield connection
+                    finally:
+                        self._local.write = None
+        except DBAPIError as error:
+            raise self._explain(error) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view (SQLite: a snapshot); inside a write block of this thread it sees that block's changes."""
+        current: Connection | None = getattr(self._local, "write", None) or getattr(self._local, "read", None)
+        if current is not None:
+            yield current
+            return
+        self._leave_parent_connections()
+        try:
+            with self._reader.connect() as connection, connection.begin():
+                self._local.read = connection
+                try:
+                    yield connection
+                finally:
+                    self._local.read = None
+        except DBAPIError as error:
+            raise self._explain(error) from error
+
+    @property
+    def in_write(self) -> bool:
+        """Whether this thread is inside a write block."""
+        return getattr(self._local, "write", None) is not None
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def _leave_parent_connections(self) -> None:
+        # a forked child must not speak on its parent's connections, nor close them
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._local = threading.local()
+            self._writer.dispose(close=False)
+            self._reader.dispose(close=False)
+
+    def _explain(self, error: DBAPIError) -> LedgerError:
+        return LedgerError(f"the ledger {self.shown_url} refused: {error.orig}")
+
+
+def parse_url(url: str | URL) -> URL:
+    """Check and complete a database URL; messages never hold its password.
+
+    Raises
+    ------
+    UserError
+        for anything but a SQLite file or a PostgreSQL database
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UserError("the ledger's URL cannot be read; write sqlite:///campaign.db or postgresql+psycopg://user@host/name") from error
+    if backend == "sqlite":
+        if parsed.database in {None, "", ":memory:"}:
+            raise UserError("the ledger needs a file, for several processes work on it: write sqlite:///campaign.db")
+        return parsed
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise UserError(f"a ledger lives in SQLite or PostgreSQL, not in {backend}: write sqlite:///campaign.db")
+
+
+def now(connection: Connection) -> float:
+    """The database's time, seconds since the epoch."""
+    return float(connection.scalar(select(clock())) or 0.0)
+
+
+def among(connection: Connection, column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[int]) -> ColumnElement[bool]:
+    """Condition that an integer column is one of ``ids``, as a single parameter however many they are."""
+    values = [int(i) for i in ids]
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(to_json(values)).table_valued("value").c.value))
+    return column == any_(literal(values, type_=ARRAY(BigInteger)))
+
+
+def insert_or_ignore(connection: Connection, table: type[Base]) -> Any:
+    """INSERT that leaves an existing row as it is."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def allocate_ids(connection: Connection, table: type[Base], count: int) -> Sequence[int]:
+    """Reserve ids for a bulk insert, so that it needs no RETURNING.
+
+    SQLite: inside BEGIN IMMEDIATE nobody else numbers rows, and rows are never deleted. PostgreSQL: from the sequence.
+    """
+    name = table.__tablename__
+    if connection.dialect.name == "sqlite":
+        top = connection.exec_driver_sql(f'SELECT coalesce(max(id), 0) FROM "{name}"').scalar_one()  # noqa: S608
+        return range(top + 1, top + 1 + count)
+    rows = connection.execute(select(func.nextval(f'"{name}_id_seq"')).select_from(func.generate_series(1, count).alias()))
+    return [int(i) for i in rows.scalars()]
+
+
+def table_columns(table: type[Base]) -> list[Any]:
+    """The columns of a table in their order, for plain rows instead of tracked objects."""
+    return list(table.__table__.columns)

@@ -1,0 +1,176 @@
+"""Labels: what a theory says about a structure. The first accepted one wins and is never overwritten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from alflow.errors import LedgerError, NotFoundError
+from alflow.ledger import _tables as t
+from alflow.ledger._engine import Database, among, insert_or_ignore, table_columns
+from alflow.ledger._rows import LabelRow, iso
+from alflow.ledger._states import LabelKind, LabelQuality
+from alflow.ledger._types import plain
+from alflow.structures import Properties, Structure
+
+_COLUMNS: list[Any] = [*table_columns(t.Label), t.Structure.geometry]
+
+
+def _labels() -> Select[Any]:
+    return select(*_COLUMNS).join(t.Structure, t.Structure.id == t.Label.structure_id)
+
+
+def label_row(row: Row[Any]) -> LabelRow:
+    """Make the public row."""
+    return LabelRow(
+        id=row.id,
+        structure_id=row.structure_id,
+        theory_id=row.theory_id,
+        structure=Structure.from_bytes(row.geometry),
+        properties=Properties.from_bytes(row.properties),
+        kind=LabelKind(row.kind),
+        quality=LabelQuality(row.quality),
+        evidence=row.evidence,
+        derived_from=row.derived_from,
+        isometry=row.isometry,
+        supersedes=row.supersedes,
+        attempt_id=row.attempt_id,
+        created=iso(row.created),
+    )
+
+
+def find_accepted(connection: Connection, structure_id: int, theory_id: int) -> Row[Any] | None:
+    """The accepted label of a structure at a theory, joined with its geometry."""
+    query = _labels().where(
+        t.Label.structure_id == structure_id, t.Label.theory_id == theory_id, t.Label.quality == LabelQuality.ACCEPTED
+    )
+    return connection.execute(query).first()
+
+
+def insert_label(
+    connection: Connection,
+    structure_id: int,
+    theory_id: int,
+    properties: Properties,
+    *,
+    kind: LabelKind,
+    evidence: Mapping[str, Any],
+    derived_from: int | None = None,
+    isometry: Mapping[str, Any] | None = None,
+    attempt_id: int | None = None,
+) -> tuple[LabelRow, bool]:
+    """Accept a label unless there is one; return the accepted one and whether it is this.
+
+    Raises
+    ------
+    LedgerError
+        for an energy that is not finite: the labeler must refuse it before
+    """
+    if not math.isfinite(properties.energy):
+        raise LedgerError(f"the energy of structure {structure_id} is {properties.energy}: not a label")
+    new = {
+        "structure_id": structure_id,
+        "theory_id": theory_id,
+        "kind": str(kind),
+        "quality": str(LabelQuality.ACCEPTED),
+        "energy": properties.energy,
+        "properties": properties.to_bytes(),
+        "evidence": plain(evidence),
+        "derived_from": derived_from,
+        "isometry": None if isometry is None else plain(isometry),
+        "attempt_id": attempt_id,
+    }
+    added = connection.execute(insert_or_ignore(connection, t.Label), new).rowcount == 1
+    row = find_accepted(connection, structure_id, theory_id)
+    if row is None:
+        raise LedgerError(f"the label of structure {structure_id} at theory {theory_id} was refused by the database")
+    return label_row(row), added
+
+
+class Labels:
+    """The labels of a ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, structure_id: int, theory_id: int) -> LabelRow | None:
+        """The accepted label of a structure at a theory, None if there is none."""
+        with self._database.read() as connection:
+            row = find_accepted(connection, structure_id, theory_id)
+            return None if row is None else label_row(row)
+
+    def by_id(self, label_id: int) -> LabelRow:
+        """The label of that id, whatever its quality; raises NotFoundError."""
+        with self._database.read() as connection:
+            row = connection.execute(_labels().where(t.Label.id == label_id)).first()
+        if row is None:
+            raise NotFoundError(f"no label with id {label_id} in the ledger")
+        return label_row(row)
+
+    def accepted(self, theory_id: int, campaign_id: int | None = None) -> list[LabelRow]:
+        """All accepted labels of a theory in order of acceptance; of one campaign's structures, or of all."""
+        query = (
+            _labels()
+            .where(t.Label.theory_id == theory_id, t.Label.quality == LabelQuality.ACCEPTED)
+            .order_by(t.Label.id)
+        )
+        if campaign_id is not None:
+            members = select(t.Candidate.structure_id).where(t.Candidate.campaign_id == campaign_id)
+            query = query.where(t.Label.structure_id.in_(members))
+        with self._database.read() as connection:
+            return [label_row(row) for row in connection.execute(query)]
+
+    def store(
+        self,
+        structure_id: int,
+        theory_id: int,
+        properties: Properties,
+        *,
+        kind: LabelKind,
+        evidence: Mapping[str, Any],
+        derived_from: int | None = None,
+        isometry: Mapping[str, Any] | None = None,
+        attempt_id: int | None = None,
+    ) -> LabelRow:
+        """Accept a label, unless the structure has an accepted one at this theory: that one stays and is returned.
+
+        Parameters
+        ----------
+        kind
+            computed by a job, reused from an identical structure, imported from a file
+        evidence
+            of convergence, or where the label came from
+        derived_from, isometry
+            for a reused label: the label it was taken from, and the map onto this structure
+        """
+        with self._database.write() as connection:
+            return insert_label(
+                connection,
+                structure_id,
+                theory_id,
+                properties,
+                kind=kind,
+                evidence=evidence,
+                derived_from=derived_from,
+                isometry=isometry,
+                attempt_id=attempt_id,
+            )[0]
+
+    def candidates_of(self, structure_id: int) -> list[int]:
+        """The candidates of a structure in all campaigns."""
+        with self._database.read() as connection:
+            query = select(t.Candidate.id).where(t.Candidate.structure_id == structure_id).order_by(t.Candidate.id)
+            return list(connection.scalars(query))
+
+    def labelled_ids(self, theory_id: int, structure_ids: Sequence[int]) -> set[int]:
+        """Those of the structures that have an accepted label at a theory."""
+        with self._database.read() as connection:
+            query = select(t.Label.structure_id).where(
+                t.Label.theory_id == theory_id,
+                t.Label.quality == LabelQuality.ACCEPTED,
+                among(connection, t.Label.structure_id, structure_ids),
+            )
+            return set(connection.scalars(query))

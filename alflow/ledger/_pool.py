@@ -1,0 +1,396 @@
+"""The pool: candidates of the campaigns, their states and their current scores."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from alflow.errors import NotFoundError, TransitionError
+from alflow.ledger import _tables as t
+from alflow.ledger._candidates import CANDIDATE_COLUMNS, candidate_row, from_candidates
+from alflow.ledger._engine import CHUNK_SECONDS, Database, allocate_ids, among, insert_or_ignore, now
+from alflow.ledger._events import as_ranges, record
+from alflow.ledger._rows import CandidateRow, NewCandidate
+from alflow.ledger._scores import ScoreKeeping
+from alflow.ledger._states import INITIAL_CANDIDATES, KEPT_CANDIDATES, CandidateState, LabelQuality, Stream
+from alflow.ledger._structures import PreparedStructure, ensure_structures, load_structures, prepare
+from alflow.ledger._transitions import aligned, lock_states, move
+from alflow.ledger._types import plain
+from alflow.structures import Fingerprint, Structure
+
+_FIRST_CHUNK = 500
+_LARGEST_CHUNK = 20_000
+
+
+class Pool(ScoreKeeping):
+    """The candidates of all campaigns of a ledger."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def add(
+        self, campaign_id: int, round_id: int | None, items: Sequence[NewCandidate], *, actor: str = "loop"
+    ) -> list[int]:
+        """Propose structures to a campaign, in bulk; return their candidate ids in order.
+
+        A structure the campaign holds already keeps its candidate unchanged, so repeating a step adds nothing.
+        Outside a write block the work is cut into short transactions, so that other writers pass.
+
+        Raises
+        ------
+        TransitionError
+            if a candidate would begin in a state it cannot begin in, or without a reason
+        """
+        for item in items:
+            _check_new(item)
+        if self._database.in_write:
+            return self._add_chunk(campaign_id, round_id, items, _prepare(items), actor)
+        ids: list[int] = []
+        size = _FIRST_CHUNK
+        while len(ids) < len(items):
+            chunk = items[len(ids) : len(ids) + size]
+            prepared = _prepare(chunk)
+            begun = time.perf_counter()
+            ids += self._add_chunk(campaign_id, round_id, chunk, prepared, actor)
+            seconds = max(time.perf_counter() - begun, 1e-4)
+            size = max(50, min(_LARGEST_CHUNK, 2 * size, int(len(chunk) * CHUNK_SECONDS / seconds)))
+        return ids
+
+    def _add_chunk(
+        self,
+        campaign_id: int,
+        round_id: int | None,
+        items: Sequence[NewCandidate],
+        prepared: Sequence[PreparedStructure],
+        actor: str,
+    ) -> list[int]:
+        with self._database.write(durable=False) as connection:
+            structure_ids = ensure_structures(connection, prepared)
+            keys = [structure_ids[p.content_hash] for p in prepared]
+            known = self._of_structures(connection, campaign_id, keys)
+            new: dict[int, NewCandidate] = {}
+            for structure_id, item in zip(keys, items, strict=True):
+                if structure_id not in known:
+                    new.setdefault(structure_id, item)
+            if new:
+                when = now(connection)
+                ids = allocate_ids(connection, t.Candidate, len(new))
+                rows = [
+                    _row(candidate_id, campaign_id, round_id, structure_id, item, when)
+                    for candidate_id, (structure_id, item) in zip(ids, new.items(), strict=True)
+                ]
+                connection.execute(insert_or_ignore(connection, t.Candidate), rows)
+                if connection.dialect.name == "sqlite":
+                    known |= dict(zip(new, ids, strict=True))
+                else:  # another writer may have been first
+                    known = self._of_structures(connection, campaign_id, keys)
+                self._tell(connection, campaign_id, [(known[s], item) for s, item in new.items()], actor)
+            return [known[structure_id] for structure_id in keys]
+
+    @staticmethod
+    def _of_structures(connection: Connection, campaign_id: int, structure_ids: Iterable[int]) -> dict[int, int]:
+        query = select(t.Candidate.structure_id, t.Candidate.id).where(
+            t.Candidate.campaign_id == campaign_id, among(connection, t.Candidate.structure_id, structure_ids)
+        )
+        return {int(s): int(c) for s, c in connection.execute(query)}
+
+    @staticmethod
+    def _tell(connection: Connection, campaign_id: int, added: Sequence[tuple[int, NewCandidate]], actor: str) -> None:
+        states = Counter(str(item.state) for _, item in added)
+        sources = Counter(item.source for _, item in added)
+        told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        record(
+            connection,
+            "proposed",
+            f"{len(added)} new candidate{'s' if len(added) > 1 else ''} from {', '.join(sorted(sources))}: {told}",
+            campaign_id=campaign_id,
+            candidate_id=added[0][0] if len(added) == 1 else None,
+            payload={"states": states, "sources": sources, "ids": as_ranges(i for i, _ in added)},
+            actor=actor,
+        )
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def get(self, candidate_id: int) -> CandidateRow:
+        """One candidate; raises NotFoundError."""
+        return self.rows([candidate_id])[0]
+
+    def rows(self, ids: Sequence[int]) -> list[CandidateRow]:
+        """Candidates in the order of ``ids``; raises NotFoundError."""
+        with self._database.read() as connection:
+            query = from_candidates(select(*CANDIDATE_COLUMNS)).where(among(connection, t.Candidate.id, ids))
+            found = {row.id: candidate_row(row) for row in connection.execute(query)}
+        missing = [i for i in ids if i not in found]
+        if missing:
+            raise NotFoundError(f"no candidate with id {missing[0]} in the ledger; `alflow ls` lists them")
+        return [found[i] for i in ids]
+
+    def ids(self, campaign_id: int, states: Collection[CandidateState] | CandidateState | None = None) -> list[int]:
+        """Ids of a campaign's candidates, ascending; of the given states, or of all."""
+        query = select(t.Candidate.id).where(t.Candidate.campaign_id == campaign_id).order_by(t.Candidate.id)
+        if states is not None:
+            wanted = [states] if isinstance(states, CandidateState) else sorted(states)
+            query = query.where(t.Candidate.state.in_([str(s) for s in wanted]))
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
+    def structures(self, ids: Sequence[int]) -> list[Structure]:
+        """The structures of candidates, in the order of ``ids``."""
+        with self._database.read() as connection:
+            query = select(t.Candidate.id, t.Structure.geometry).join(t.Structure, t.Structure.id == t.Candidate.structure_id)
+            blobs = dict(connection.execute(query.where(among(connection, t.Candidate.id, ids))).all())
+        missing = [i for i in ids if i not in blobs]
+        if missing:
+            raise NotFoundError(f"no candidate with id {missing[0]} in the ledger; `alflow ls` lists them")
+        return [Structure.from_bytes(blobs[i]) for i in ids]
+
+    def structures_by_id(self, structure_ids: Sequence[int]) -> list[Structure]:
+        """Structures by their own ids, in that order."""
+        with self._database.read() as connection:
+            return load_structures(connection, structure_ids)
+
+    def find(self, campaign_id: int, content_hash: str) -> CandidateRow | None:
+        """The campaign's candidate of that structure, None if it has none."""
+        query = from_candidates(select(*CANDIDATE_COLUMNS)).where(
+            t.Candidate.campaign_id == campaign_id, t.Structure.content_hash == content_hash
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else candidate_row(row)
+
+    def counts(self, campaign_id: int) -> dict[CandidateState, int]:
+        """Number of candidates in every state, also where it is 0."""
+        query = (
+            select(t.Candidate.state, func.count())
+            .where(t.Candidate.campaign_id == campaign_id)
+            .group_by(t.Candidate.state)
+        )
+        with self._database.read() as connection:
+            found = dict(connection.execute(query).all())
+        return {state: found.get(str(state), 0) for state in CandidateState}
+
+    def reasons(self, campaign_id: int, *, limit: int | None = None) -> list[tuple[CandidateState, str, int]]:
+        """How many candidates are in which state for which reason, most frequent first."""
+        count = func.count().label("n")
+        query = (
+            select(t.Candidate.state, t.Candidate.reason, count)
+            .where(t.Candidate.campaign_id == campaign_id)
+            .group_by(t.Candidate.state, t.Candidate.reason)
+            .order_by(count.desc(), t.Candidate.state, t.Candidate.reason)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [(CandidateState(state), reason, n) for state, reason, n in connection.execute(query)]
+
+    # -- states ----------------------------------------------------------------------------------------------------
+
+    def transition(
+        self,
+        ids: Sequence[int],
+        to: CandidateState,
+        reason: str | Sequence[str],
+        *,
+        stream: Stream | Sequence[Stream] | None = None,
+        inclusion_probability: float | Sequence[float | None] | None = None,
+        rank: int | Sequence[int | None] | None = None,
+        duplicate_of: int | Sequence[int] | None = None,
+        relation: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
+        actor: str = "loop",
+    ) -> list[int]:
+        """Bring candidates into a state, each with its reason; return those that moved.
+
+        Candidates that are in the state already are left as they are, so a repeated step changes nothing. Arguments
+        but ``ids`` are one value for all or a sequence with one value each.
+
+        Raises
+        ------
+        TransitionError
+            if one may not go there (then none goes), has no reason, or is a duplicate of nothing
+        NotFoundError
+            for an unknown id
+        """
+        count = len(ids)
+        further = {
+            "stream": stream,
+            "inclusion_probability": inclusion_probability,
+            "rank": rank,
+            "duplicate_of": duplicate_of,
+            "relation": relation,
+        }
+        columns = {name: aligned(value, count, name) for name, value in further.items() if value is not None}
+        if "relation" in columns:
+            columns["relation"] = [plain(value) for value in columns["relation"]]
+        if to == CandidateState.DUPLICATE and None in columns.get("duplicate_of", [None]):
+            raise TransitionError("a duplicate needs duplicate_of: the candidate that it repeats")
+        with self._database.write() as connection:
+            reasons = aligned(reason, count, "reason")
+            return move(connection, list(map(int, ids)), to, reasons, actor=actor, columns=columns)
+
+    def pin(self, ids: Sequence[int], reason: str, actor: str = "user") -> None:
+        """Make the next selection take these candidates, whatever their scores."""
+        self._set_pinned(ids, pinned=True, reason=reason, actor=actor)
+
+    def unpin(self, ids: Sequence[int], reason: str = "no longer wanted", actor: str = "user") -> None:
+        """Take a pin back."""
+        self._set_pinned(ids, pinned=False, reason=reason, actor=actor)
+
+    def exclude(self, ids: Sequence[int], reason: str, actor: str = "user") -> list[int]:
+        """Keep candidates from ever being labelled; they stay in the ledger as rejected, with the reason."""
+        with self._database.write():
+            self.unpin(ids, reason=f"excluded: {reason}", actor=actor)
+            return self.transition(ids, CandidateState.REJECTED, f"excluded by {actor}: {reason}", actor=actor)
+
+    def _set_pinned(self, ids: Sequence[int], *, pinned: bool, reason: str, actor: str) -> None:
+        with self._database.write() as connection:
+            states = lock_states(connection, ids)
+            connection.execute(
+                update(t.Candidate)
+                .where(among(connection, t.Candidate.id, ids), t.Candidate.pinned.is_not(pinned))
+                .values(pinned=pinned, updated=now(connection))
+            )
+            by_campaign: dict[int, list[int]] = {}
+            for candidate_id in ids:
+                by_campaign.setdefault(states[candidate_id][1], []).append(candidate_id)
+            for campaign_id, members in by_campaign.items():
+                record(
+                    connection,
+                    "pinned" if pinned else "unpinned",
+                    f"{actor} {'pinned' if pinned else 'unpinned'} {len(members)} candidate(s): {reason}",
+                    campaign_id=campaign_id,
+                    candidate_id=members[0] if len(members) == 1 else None,
+                    payload={"ids": as_ranges(members), "reason": reason},
+                    actor=actor,
+                )
+
+    # -- fingerprints ----------------------------------------------------------------------------------------------
+
+    def fingerprints(self, structure_ids: Sequence[int]) -> dict[int, Fingerprint]:
+        """The stored fingerprints of structures, newest version each; structures without one are left out."""
+        query = select(t.Fingerprint.structure_id, t.Fingerprint.vector).order_by(t.Fingerprint.version)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(among(connection, t.Fingerprint.structure_id, structure_ids)))
+            return {int(i): Fingerprint.from_bytes(blob) for i, blob in rows}
+
+    def add_fingerprints(self, fingerprints: Mapping[int, Fingerprint]) -> None:
+        """Store fingerprints of structures that have none of that version yet."""
+        from alflow.ledger._structures import fingerprint_row
+
+        rows = [{**fingerprint_row(f), "structure_id": i} for i, f in fingerprints.items()]
+        if rows:
+            with self._database.write(durable=False) as connection:
+                connection.execute(insert_or_ignore(connection, t.Fingerprint), rows)
+
+    def kept(
+        self,
+        campaign_id: int,
+        bucket: str,
+        *,
+        version: int | None = None,
+        within: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> list[tuple[int, int, Fingerprint]]:
+        """Candidate id, structure id and fingerprint of what a new structure must be compared with, in order of id.
+
+        Kept are the candidates that are, were or will be paid for: pooled, selected, queued, labelled, failed,
+        quarantined.
+
+        Parameters
+        ----------
+        bucket
+            of the new structure's fingerprint
+        version
+            only fingerprints of this version
+        within
+            (4,) lowest and (4,) highest leading coordinates, see :func:`alflow.structures.leading_bounds`
+        """
+        query = (
+            select(t.Candidate.id, t.Candidate.structure_id, t.Fingerprint.vector)
+            .join(t.Fingerprint, t.Fingerprint.structure_id == t.Candidate.structure_id)
+            .where(
+                t.Candidate.campaign_id == campaign_id,
+                t.Candidate.state.in_([str(s) for s in KEPT_CANDIDATES]),
+                *_in_bucket(bucket, version, within),
+            )
+            .order_by(t.Candidate.id)
+        )
+        with self._database.read() as connection:
+            return [(int(c), int(s), Fingerprint.from_bytes(blob)) for c, s, blob in connection.execute(query)]
+
+    def labelled(
+        self,
+        theory_id: int,
+        bucket: str,
+        *,
+        version: int | None = None,
+        within: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> list[tuple[int, Fingerprint]]:
+        """Structure id and fingerprint of everything labelled at a theory in any campaign, arguments as in :meth:`kept`."""
+        query = (
+            select(t.Label.structure_id, t.Fingerprint.vector)
+            .join(t.Fingerprint, t.Fingerprint.structure_id == t.Label.structure_id)
+            .where(
+                t.Label.theory_id == theory_id,
+                t.Label.quality == LabelQuality.ACCEPTED,
+                *_in_bucket(bucket, version, within),
+            )
+            .order_by(t.Label.id)
+        )
+        with self._database.read() as connection:
+            return [(int(s), Fingerprint.from_bytes(blob)) for s, blob in connection.execute(query)]
+
+
+def _check_new(item: NewCandidate) -> None:
+    formula = item.structure.formula
+    if item.state not in INITIAL_CANDIDATES:
+        allowed = ", ".join(INITIAL_CANDIDATES)
+        raise TransitionError(f"a new candidate ({formula}) cannot begin as {item.state}; it may begin as {allowed}")
+    if item.state in {CandidateState.REJECTED, CandidateState.DUPLICATE} and not item.reason:
+        raise TransitionError(f"a new candidate ({formula}) cannot be {item.state} without a reason a person can read")
+    if item.state == CandidateState.DUPLICATE and item.duplicate_of is None:
+        raise TransitionError(f"a new duplicate ({formula}) needs duplicate_of: the candidate that it repeats")
+
+
+def _prepare(items: Sequence[NewCandidate]) -> list[PreparedStructure]:
+    return [prepare(item.structure, item.fingerprint) for item in items]
+
+
+def _row(
+    candidate_id: int, campaign_id: int, round_id: int | None, structure_id: int, item: NewCandidate, when: float
+) -> dict[str, Any]:
+    return {
+        "id": candidate_id,
+        "campaign_id": campaign_id,
+        "structure_id": structure_id,
+        "round_id": round_id,
+        "parent_id": item.parent_id,
+        "state": str(item.state),
+        "reason": item.reason or f"proposed by {item.source}",
+        "source": item.source,
+        "parameters": dict(item.parameters),
+        "stream": str(item.stream),
+        "duplicate_of": item.duplicate_of,
+        "relation": None if item.relation is None else dict(item.relation),
+        "pinned": False,
+        "deliberate": item.deliberate,
+        "created": when,
+        "updated": when,
+    }
+
+
+def _in_bucket(
+    bucket: str, version: int | None, within: tuple[Sequence[float], Sequence[float]] | None
+) -> list[Any]:
+    table = t.Fingerprint
+    conditions: list[Any] = [table.bucket == bucket]
+    if version is not None:
+        conditions.append(table.version == version)
+    if within is not None:
+        columns = (table.leading_0, table.leading_1, table.leading_2, table.leading_3)
+        for column, low, high in zip(columns, *within, strict=True):
+            conditions += [column >= float(low), column <= float(high)]
+    return conditions
