@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 17
 _SYMPREC = 1e-4
+# Older versions answer None instead of raising.
+_SPGLIB_ERROR: type[Exception] = getattr(spglib, "SpglibError", ValueError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +68,7 @@ class Parent:
         try:
             primitive = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=_SYMPREC)
             symmetry = None if primitive is None else spglib.get_symmetry(primitive, symprec=_SYMPREC)
-        except spglib.SpglibError as error:
+        except _SPGLIB_ERROR as error:
             raise StructureError(f"the parent lattice has no symmetry that spglib finds: {error}") from error
         if primitive is None or symmetry is None:
             raise StructureError("the parent lattice has no symmetry that spglib finds; do two of its sites coincide?")

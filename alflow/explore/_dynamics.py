@@ -66,8 +66,7 @@ class Walk:
     temperature
         of its thermostat, K
     frames
-        every ``save_every`` steps; where the walker became uncertain, the frame at which it did comes last; where it
-        exploded, the last sound frame
+        every ``save_every`` steps; where the walker became uncertain, the frame at which it did comes last
     stop
         why it ended
     """

@@ -95,9 +95,8 @@ def check_source(source: Source, context: ExploreContext) -> list[Proposal]:
         _require(isinstance(proposal, Proposal), f"{kind} yields something else than proposals")
         _require(proposal.source == kind, f"{kind} proposes in the name of {proposal.source}")
         parameters = dict(proposal.parameters)
-        _require(
-            json.loads(json.dumps(parameters, allow_nan=False)) == parameters, f"parameters of {kind} are not JSON"
-        )
+        plain = json.loads(json.dumps(parameters, allow_nan=False))
+        _require(plain == parameters, f"parameters of {kind} do not survive JSON")
         _require(proposal.parent is None or proposal.parent in starts, f"{kind} names a parent that is no start")
     _require(starts == [start.content_hash for start in context.starts], f"{kind} changes the starts")
     same = [p.structure.content_hash for p in first] == [p.structure.content_hash for p in second]

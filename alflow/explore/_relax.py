@@ -201,10 +201,8 @@ class _Relaxation:
         stress = np.where(free[:, None, None], prediction.stress_mean, 0.0)
         virial = np.abs(np.linalg.det(cells))[:, None, None] * (stress @ np.linalg.inv(stretch))
         symmetric = (virial + virial.transpose(0, 2, 1)) / 2
-        gradient = np.concatenate(
-            [-(forces @ stretch).reshape(len(live), forces[0].size), _to_mandel(symmetric) / self.lengths[live, None]],
-            axis=1,
-        )
+        by_atom = -(forces @ stretch).reshape(len(live), forces[0].size)
+        gradient = np.concatenate([by_atom, _to_mandel(symmetric) / self.lengths[live, None]], axis=1)
         return gradient, np.linalg.norm(forces, axis=2).max(axis=1), np.linalg.norm(stress, axis=(1, 2))
 
     def _allowed(self, chosen: NDArray[np.int64], step: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,7 +44,6 @@ class RelaxSource:
 
     def _proposal(self, start: Structure, result: Relaxed, height: float | None) -> Proposal:
         parameters: dict[str, Any] = {"stop": result.stop.value, "steps": result.steps, "reason": _reason(result)}
-        rejected = None
         if np.isfinite(result.energy):
             parameters |= {
                 "energy_per_atom": result.energy / result.structure.n_atoms,
@@ -54,23 +53,28 @@ class RelaxSource:
             }
         if height is not None:
             parameters["predicted_above_hull"] = height
-        window = self.settings.e_hull_window
-        if result.stop in {RelaxStop.VOLUME, RelaxStop.STALLED} or (
-            result.stop is RelaxStop.MAX_STEPS and not self.settings.propose_unconverged
-        ):
-            rejected = parameters["reason"]
-        elif height is not None and window is not None and height > window:
-            rejected = (
-                f"relaxed to {1000 * height:.0f} meV/atom above the predicted hull, outside the window of "
-                f"{1000 * window:.0f} meV/atom"
-            )
         return Proposal(
             structure=result.structure,
             source=self.settings.kind,
             parameters=parameters,
             parent=start.content_hash,
-            rejected=rejected,
+            rejected=self._advice(result, height),
         )
+
+    def _advice(self, result: Relaxed, height: float | None) -> str | None:
+        """Say why the geometry is not worth a label; None where it is."""
+        window = self.settings.e_hull_window
+        match result.stop:
+            case RelaxStop.VOLUME | RelaxStop.STALLED:
+                return _reason(result)
+            case RelaxStop.MAX_STEPS if not self.settings.propose_unconverged:
+                return _reason(result)
+            case RelaxStop.CONVERGED if height is not None and window is not None and height > window:
+                return (
+                    f"relaxed to {1000 * height:.0f} meV/atom above the predicted hull, outside the window of "
+                    f"{1000 * window:.0f} meV/atom"
+                )
+        return None
 
 
 def _reason(result: Relaxed) -> str:

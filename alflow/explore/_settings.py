@@ -30,7 +30,7 @@ class SourceSettings(ExploreSettings):
 class EnumerateSettings(SourceSettings):
     """Every symmetry-distinct ordering of the elements on parent lattices, up to a number of atoms per cell."""
 
-    kind: Literal["enumerate"] = "enumerate"
+    kind: Literal["enumerate"] = Field(default="enumerate", description="which source")
     parents: tuple[str, ...] = Field(
         default=("fcc",),
         min_length=1,
@@ -53,7 +53,7 @@ class EnumerateSettings(SourceSettings):
 class PerturbSettings(SourceSettings):
     """Random displacements and strains of structures that the campaign already knows."""
 
-    kind: Literal["perturb"] = "perturb"
+    kind: Literal["perturb"] = Field(default="perturb", description="which source")
     n: int = Field(default=50, ge=1, le=100_000, description="structures per round")
     rattle: float = Field(
         default=0.08, ge=0.0, le=1.0, description="largest standard deviation of the displacements, Å per coordinate"
@@ -75,7 +75,7 @@ class PerturbSettings(SourceSettings):
 class RelaxSettings(SourceSettings):
     """Relaxation of positions and cell with the committee, all structures at once."""
 
-    kind: Literal["relax"] = "relax"
+    kind: Literal["relax"] = Field(default="relax", description="which source")
     max_starts: int | None = Field(default=None, ge=1, description="structures relaxed per round; null: all starts")
     max_steps: int = Field(default=80, ge=1, le=10_000, description="evaluations per structure")
     f_max: float = Field(default=0.01, gt=0.0, description="converged below this largest atomic force, eV/Å")
@@ -102,7 +102,7 @@ class RelaxSettings(SourceSettings):
 class DynamicsSettings(SourceSettings):
     """Molecular dynamics at constant volume and temperature with the committee, several walkers at once."""
 
-    kind: Literal["dynamics"] = "dynamics"
+    kind: Literal["dynamics"] = Field(default="dynamics", description="which source")
     temperatures: tuple[Annotated[float, Field(gt=0.0, le=20_000.0)], ...] = Field(
         default=(300.0, 800.0), min_length=1, description="temperatures given to the walkers in turn, K"
     )
@@ -128,7 +128,7 @@ class DynamicsSettings(SourceSettings):
 class FilesSettings(SourceSettings):
     """Structures from files: extxyz, CIF, POSCAR/CONTCAR, ASE database."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field(default="files", description="which source")
     paths: tuple[str, ...] = Field(
         min_length=1, description="files or glob patterns, relative to the campaign file (extxyz, CIF, POSCAR, ASE db)"
     )
