@@ -147,7 +147,7 @@ def _align_common(source: Motif, target: Motif, policy: DuplicatePolicy, unit: f
 
 
 def _common_scale(source: Motif, target: Motif, policy: DuplicatePolicy) -> float:
-    """Factor u that brings both to their geometric mean volume: source by u, target by 1/u; 1 unless volumes are free."""
+    """Factor u that brings both to their geometric mean volume (source by u, target by 1/u) where volumes are free."""
     if not policy.any_volume or len(source.lattice) != 3:
         return 1.0
     per_site = measure(target.lattice) / target.n_sites / (measure(source.lattice) / source.n_sites)
@@ -202,6 +202,9 @@ def _best_placement(
     For identical structures the best of all counts. For the looser relations it is the best of the first block of
     placements that holds one: where hundreds are within the tolerance, any of them answers the question.
     """
+    if copies > 1 and min(source.rows.min(), target.rows.min()) <= 4.0 * policy.max_displacement:
+        # atoms this close could stand for each other, and counting would no longer prove a one-to-one correspondence
+        return None
     gate = 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
     gate *= _TURNED_GATE if len(lattice) < 2 else 1.0
     order = np.argsort(pairs.sum(axis=1), kind="stable")

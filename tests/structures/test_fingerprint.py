@@ -1,0 +1,149 @@
+import msgpack
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from ase.neighborlist import neighbor_list
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alflow.errors import StructureError
+from alflow.structures import DuplicatePolicy, Fingerprint, Structure, fingerprint, leading_bounds
+from alflow.structures._fingerprint import compatible, site_rows
+from tests.crystals import random_crystal, zoo
+from tests.disguises import disguise, jiggled, random_orthogonal, strained
+
+
+def accepts(one: Fingerprint, other: Fingerprint, policy: DuplicatePolicy) -> bool:
+    low, high = leading_bounds(one, policy)
+    inside = bool(((other.leading >= low) & (other.leading <= high)).all())
+    return inside and bool(compatible(one, other.vector[None], policy, other.leading[:1])[0])
+
+
+@pytest.mark.parametrize("name", zoo())
+def test_disguises_leave_the_fingerprint_unchanged(name):
+    rng = np.random.default_rng(7)
+    atoms = zoo()[name]
+    one = fingerprint(Structure.from_atoms(atoms))
+    for _ in range(4):
+        other = fingerprint(Structure.from_atoms(disguise(atoms, rng)))
+        assert other.bucket == one.bucket
+        np.testing.assert_allclose(other.vector, one.vector, atol=2e-6)
+        np.testing.assert_allclose(other.leading, one.leading, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_the_sorted_distances_of_an_independent_neighbour_list(seed):
+    atoms = random_crystal(np.random.default_rng(seed), 6, ("Cu", "Au"))
+    structure = Structure.from_atoms(atoms)
+    rows = site_rows(structure)
+    i, j, d = neighbor_list("ijd", atoms, float(rows.max()) + 0.1)
+    species = np.unique(atoms.numbers)
+    for site in range(len(atoms)):
+        for s, z in enumerate(species):
+            expected = np.sort(d[(i == site) & (atoms.numbers[j] == z)])[: rows.shape[2]]
+            np.testing.assert_allclose(rows[site, s], expected, atol=1e-10)
+
+
+def test_large_cells_give_the_same_rows_through_the_tree(monkeypatch):
+    structure = Structure.from_atoms(random_crystal(np.random.default_rng(5), 12, ("Cu", "Au")))
+    dense = site_rows(structure)
+    monkeypatch.setattr("alflow.structures._fingerprint._DENSE_LIMIT", 0)
+    np.testing.assert_allclose(site_rows(structure), dense, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    n_atoms=st.integers(1, 9),
+    size=st.floats(0.0, 0.18),
+    strain=st.floats(0.0, 0.0099),
+    wanted=st.sampled_from(["crystal", "slab", "molecule"]),
+)
+def test_whatever_lies_within_the_tolerances_is_never_sorted_out(seed, n_atoms, size, strain, wanted):
+    rng = np.random.default_rng(seed)
+    atoms = random_crystal(rng, n_atoms, ("Cu", "Au", "O"))
+    atoms.pbc = {"crystal": (1, 1, 1), "slab": (1, 1, 0), "molecule": (0, 0, 0)}[wanted]
+    policy = DuplicatePolicy.same_phase().model_copy(
+        update={"max_displacement": max(size, 1e-9), "max_strain": max(strain, 1e-9)}
+    )
+    near = jiggled(strained(atoms, rng, strain / 1.01) if wanted == "crystal" else atoms, rng, size)
+    one, other = (fingerprint(Structure.from_atoms(x)) for x in (atoms, disguise(near, rng)))
+    assert accepts(one, other, policy)
+    assert accepts(other, one, policy)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.15])
+def test_any_volume_compares_scaled_crystals(factor):
+    atoms = random_crystal(np.random.default_rng(2), 5, ("Cu", "Au"))
+    scaled = atoms.copy()
+    scaled.set_cell(atoms.cell.array * factor, scale_atoms=True)
+    one, other = fingerprint(Structure.from_atoms(atoms)), fingerprint(Structure.from_atoms(scaled))
+    assert not accepts(one, other, DuplicatePolicy.same_phase())
+    assert accepts(one, other, DuplicatePolicy.same_phase(any_volume=True))
+
+
+def test_different_crystals_are_told_apart():
+    policy = DuplicatePolicy.redundant()
+    fcc = fingerprint(Structure.from_atoms(bulk("Cu", "fcc", a=3.6)))
+    ideal = bulk("Cu", "hcp", a=3.6 / np.sqrt(2), c=3.6 / np.sqrt(2) * np.sqrt(8 / 3))
+    hcp = fingerprint(Structure.from_atoms(ideal))
+    assert fcc.bucket == hcp.bucket
+    assert not accepts(fcc, hcp, policy)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "expected"),
+    [
+        (bulk("Cu"), "3:Cu:0"),
+        (bulk("NaCl", "rocksalt", a=5.6, cubic=True), "3:ClNa:0"),
+        (fcc111("Cu", (1, 1, 3), vacuum=5.0), "2:Cu:0"),
+        (molecule("H2O"), "0:H2O:0"),
+        (Atoms("H4", positions=np.eye(4, 3)), "0:H4:0"),
+    ],
+)
+def test_bucket_names_periodicity_composition_and_charge(atoms, expected):
+    assert fingerprint(Structure.from_atoms(atoms)).bucket == expected
+
+
+def test_charge_counts_per_formula_unit_in_crystals():
+    one = Structure(cell=np.eye(3) * 3, pbc=[1, 1, 1], numbers=[29], positions=np.zeros((1, 3)), charge=0.5)
+    two = Structure(
+        cell=np.diag([6.0, 3, 3]), pbc=[1, 1, 1], numbers=[29, 29], positions=[[0, 0, 0], [3, 0, 0]], charge=1.0
+    )
+    assert fingerprint(one).bucket == fingerprint(two).bucket == "3:Cu:0.5"
+
+
+def test_moments_are_part_of_the_vector_but_not_of_the_bucket():
+    plain, magnetic = bulk("Fe"), bulk("Fe")
+    magnetic.set_initial_magnetic_moments([2.2])
+    one, other = fingerprint(Structure.from_atoms(plain)), fingerprint(Structure.from_atoms(magnetic))
+    assert one.bucket == other.bucket
+    assert not accepts(one, other, DuplicatePolicy.redundant())
+    assert accepts(one, other, DuplicatePolicy.same_phase())
+
+
+def test_bytes_round_trip_and_damage():
+    one = fingerprint(Structure.from_atoms(bulk("Cu")))
+    back = Fingerprint.from_bytes(one.to_bytes())
+    assert (back.bucket, back.version) == (one.bucket, one.version)
+    np.testing.assert_array_equal(back.vector, one.vector)
+    np.testing.assert_array_equal(back.leading, one.leading)
+    for blob in (b"", b"\xc1", one.to_bytes()[:-3], msgpack.packb({"v": 1})):
+        with pytest.raises(StructureError, match="fingerprint"):
+            Fingerprint.from_bytes(blob)
+
+
+def test_a_lone_atom_has_a_fingerprint():
+    one = fingerprint(Structure.from_atoms(Atoms("He")))
+    assert np.isfinite(one.vector).all()
+    assert one.leading.shape == (4,)
+
+
+def test_skewed_cells_are_no_trouble():
+    atoms = bulk("Cu", "fcc", a=3.6)
+    skewed = atoms.copy()
+    skewed.set_cell(np.array([[1, 0, 0], [7, 1, 0], [-5, 9, 1]]) @ atoms.cell.array)
+    skewed.set_cell(skewed.cell.array @ random_orthogonal(np.random.default_rng(0), mirror=False).T, scale_atoms=True)
+    one, other = fingerprint(Structure.from_atoms(atoms)), fingerprint(Structure.from_atoms(skewed))
+    np.testing.assert_allclose(one.vector, other.vector, atol=1e-5)
