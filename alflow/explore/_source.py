@@ -98,7 +98,8 @@ class Source(Protocol):
         True where it cannot propose anything before a potential is trained
     """
 
-    settings_type: ClassVar[type[SourceSettings]]
+    # Any, because a class attribute of a protocol must match exactly, and every source has a model of its own.
+    settings_type: ClassVar[type[Any]]
     once: ClassVar[bool]
     needs_committee: ClassVar[bool]
 

@@ -112,9 +112,7 @@ def test_the_cell_has_the_right_volume_and_sites_inside() -> None:
 def test_the_number_of_hermite_forms_is_that_of_the_sublattices() -> None:
     # Number of sublattices of index n of Z³: sum over divisors a b c = n of b c².
     for n in range(1, 17):
-        expected = sum(
-            b * (n // (a * b)) ** 2 for a in range(1, n + 1) for b in range(1, n + 1) if n % (a * b) == 0
-        )
+        expected = sum(b * (n // (a * b)) ** 2 for a in range(1, n + 1) for b in range(1, n + 1) if n % (a * b) == 0)
         forms = hermite_normal_forms(n)
         assert len(forms) == expected
         assert np.allclose(np.linalg.det(forms), n)

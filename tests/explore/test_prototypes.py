@@ -62,13 +62,15 @@ def test_open_crystals_are_larger_and_every_element_has_a_volume() -> None:
 
 def test_a_table_goes_before_the_measured_volume() -> None:
     assert elemental_volume("Ni", "fcc", {"Ni": 12.0}) == pytest.approx(12.0)
-    assert elemental_volume("Ni", "bcc", {"Ni": 12.0}) == pytest.approx(12.0 * elemental_volume("Ni", "bcc") / 10.903552)
+    assert elemental_volume("Ni", "bcc", {"Ni": 12.0}) == pytest.approx(
+        12.0 * elemental_volume("Ni", "bcc") / 10.903552
+    )
     assert reference_volume("Ni", {"Ni": 12.0}) == 12.0
     assert elemental_volume("Pt", "fcc", {"Ni": 12.0}) == elemental_volume("Pt", "fcc")
 
 
 def test_unknown_names_are_named() -> None:
-    with pytest.raises(ConfigError, match="fccc.*known are fcc"):
+    with pytest.raises(ConfigError, match=r"fccc.*known are fcc"):
         prototype("fccc")
     with pytest.raises(StructureError, match="Xx"):
         elemental_volume("Xx", "fcc")
