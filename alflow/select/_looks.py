@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _PLANNED_SHARE = 0.95
 _STREAMS = 40_000
@@ -39,12 +43,15 @@ def clean_labels_needed(tolerance: float, level: float) -> int:
 
 
 def window_lengths(longest: int, shortest: int) -> tuple[int, ...]:
-    """Windows that are looked at: the longest, then shorter ones by factors of √2 (old failures leave them sooner)."""
+    """Windows that are looked at: the longest, then shorter ones by a tenth each, so that old failures leave them.
+
+    Many windows cost little, because they overlap; too few waste labels, because only some lengths reach a level.
+    """
     lengths = []
     length = float(longest)
-    while length > 1.2 * shortest:
+    while length > 1.05 * shortest:
         lengths.append(round(length))
-        length /= math.sqrt(2.0)
+        length /= 1.1
     return (*lengths, shortest)
 
 
@@ -78,7 +85,7 @@ def _level(tolerance: float, alpha: float, lengths: tuple[int, ...], horizon: in
     step = max(1, _CELLS_PER_CHUNK // horizon)
     for start in range(0, _STREAMS, step):
         failed = rng.random((min(step, _STREAMS - start), horizon)) < tolerance
-        least[start : start + step] = _least_p_values(failed, tolerance, lengths).min(axis=1)
+        least[start : start + step] = _least_p_values(failed, tolerance, lengths)
     margin = math.sqrt(alpha * (1.0 - alpha) / _STREAMS)  # the standard error of the simulation itself
     allowed = math.floor(max(0.0, alpha - margin) * _STREAMS)
     values, counts = np.unique(least, return_counts=True)
@@ -87,29 +94,34 @@ def _level(tolerance: float, alpha: float, lengths: tuple[int, ...], horizon: in
     return min(alpha, level * (1.0 + 1e-9))
 
 
-def _least_p_values(
-    failed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], tolerance: float, lengths: tuple[int, ...]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """(n_streams, n_labels) p-value after each label: the least over the windows that end there."""
+def _least_p_values(failed: NDArray[np.bool_], tolerance: float, lengths: tuple[int, ...]) -> NDArray[np.float64]:
+    """(n_streams,) least p-value that a stream (n_streams, n_labels) ever shows, over all looks and windows."""
     n_streams, n_labels = failed.shape
-    sums = np.concatenate([np.zeros((n_streams, 1), dtype=np.int32), np.cumsum(failed, axis=1, dtype=np.int32)], axis=1)
-    ends = np.arange(1, n_labels + 1)
-    least = np.ones((n_streams, n_labels))
+    sums = np.zeros((n_labels + 1, n_streams), dtype=np.int16)
+    np.cumsum(failed.T, axis=0, dtype=np.int16, out=sums[1:])
+    table = _p_values(tolerance, max(lengths))
+    young = np.arange(min(n_labels, max(lengths)) + 1)  # windows that still reach back to the first label
+    least: NDArray[np.float64] = table[young[:, None], sums[young]].min(axis=0)
     for length in lengths:
-        size = np.minimum(ends, length)
-        table = stats.binom.cdf(np.arange(length + 1)[None, :], np.arange(length + 1)[:, None], tolerance)
-        np.minimum(least, table[size[None, :], sums[:, ends] - sums[:, ends - size]], out=least)
+        if length < n_labels:
+            fewest = (sums[length:] - sums[:-length]).min(axis=0)
+            np.minimum(least, table[length, fewest], out=least)
     return least
 
 
-def best_window(
-    failed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], tolerance: float, lengths: tuple[int, ...]
-) -> tuple[int, int, float]:
+@lru_cache(maxsize=16)
+def _p_values(tolerance: float, longest: int) -> NDArray[np.float64]:
+    """Table [n, failures] of the probability of so few failures at a failure rate of the tolerance."""
+    counts = np.arange(longest + 1)
+    table: NDArray[np.float64] = stats.binom.cdf(counts[None, :], counts[:, None], tolerance)
+    return table
+
+
+def best_window(failed: NDArray[np.bool_], tolerance: float, lengths: tuple[int, ...]) -> tuple[int, int, float]:
     """Size, failures and p-value of the most telling window at the end of a stream (n,)."""
-    found = []
-    for length in lengths:
-        size = min(len(failed), length)
-        failures = int(failed[len(failed) - size :].sum())
-        found.append((float(stats.binom.cdf(failures, size, tolerance)), size, failures))
-    p_value, size, failures = min(found)
-    return size, failures, p_value
+    table = _p_values(tolerance, max(lengths))
+    sums = np.concatenate([[0], np.cumsum(failed[::-1])])
+    sizes = np.minimum(np.array(lengths), len(failed))
+    p_values = table[sizes, sums[sizes]]
+    best = int(p_values.argmin())
+    return int(sizes[best]), int(sums[sizes[best]]), float(p_values[best])

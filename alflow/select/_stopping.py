@@ -67,7 +67,7 @@ class StoppingSettings(BaseModel):
     window: int | None = Field(
         default=None,
         ge=5,
-        description="most recent labels of the random stream that count; default: three times the least clean number",
+        description="most recent labels of the random stream that count; default: four times the least clean number",
     )
     quiet_fraction: float = Field(
         default=0.01, gt=0, le=1, description="new candidates with u > 1 must be fewer than this share …"
@@ -89,7 +89,7 @@ class StoppingSettings(BaseModel):
     def lengths(self) -> tuple[int, ...]:
         """Windows of the random stream that are looked at."""
         least = clean_labels_needed(self.tolerance, self.alpha)
-        return window_lengths(self.window or 3 * least, min(least, self.window or least))
+        return window_lengths(self.window or 4 * least, min(least, self.window or least))
 
 
 @dataclass(frozen=True, kw_only=True)
