@@ -204,19 +204,19 @@ def _largest_norm(vectors: NDArray[np.float64]) -> float:
     return float(np.linalg.norm(vectors, axis=1).max())
 
 
-def largest_ratio(errors: Errors, targets: Targets) -> NDArray[np.float64]:
+def largest_ratio(errors: PerKind, targets: Targets) -> NDArray[np.float64]:
     """``u`` (n,): the largest of error / target over the kinds that are not nan; nan where no kind is known."""
     ratios = _ratios(errors, targets)
     u = np.where(np.isnan(ratios), -np.inf, ratios).max(axis=0)
     return np.where(np.isneginf(u), np.nan, u)
 
 
-def leading_kinds(errors: Errors, targets: Targets) -> list[Kind]:
+def leading_kinds(errors: PerKind, targets: Targets) -> list[Kind]:
     """Name the kind that sets ``u`` for each structure: what a person reads in the reason of a choice."""
     ratios = _ratios(errors, targets)
     order = list(Kind)
     return [order[i] for i in np.where(np.isnan(ratios), -np.inf, ratios).argmax(axis=0)]
 
 
-def _ratios(errors: Errors, targets: Targets) -> NDArray[np.float64]:
+def _ratios(errors: PerKind, targets: Targets) -> NDArray[np.float64]:
     return np.stack([errors.of(kind) / targets.of(kind) for kind in Kind])
