@@ -67,6 +67,11 @@ def gather(ledger: Ledger, campaign: str | int) -> ReportData:
     NotFoundError
         if the ledger holds no such campaign
     """
+    with ledger.read():  # one snapshot, also while the campaign runs
+        return _gather(ledger, campaign)
+
+
+def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
     row = ledger.campaigns.get(campaign)
     settings = row.config.get("campaign", row.config)
     theory = _theory(ledger, row)
@@ -346,11 +351,22 @@ def _budget(ledger: Ledger, records: Records, n_computed: int) -> tuple[BudgetLi
         BudgetLine(name="wall time", spent=wall.total_seconds() / 3600, limit=limits.get("wall_hours"), unit="h"),
         BudgetLine(
             name="labelling time",
-            spent=ledger.queue.seconds_spent(records.campaign.id) / 3600,
+            spent=_labelling_seconds(ledger, records.campaign.id) / 3600,
             limit=limits.get("core_hours"),
             unit="h",
         ),
     )
+
+
+def _labelling_seconds(ledger: Ledger, campaign_id: int) -> float:
+    """Seconds that calculations took, failed ones as well."""
+    total = 0.0
+    for job in ledger.queue.list(campaign_id):
+        for attempt in ledger.queue.attempts(job.id):
+            if attempt.finished is not None:
+                took = datetime.fromisoformat(attempt.finished) - datetime.fromisoformat(attempt.started)
+                total += float(attempt.timings.get("seconds", took.total_seconds()))
+    return total
 
 
 def _setting_lines(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

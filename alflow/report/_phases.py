@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SCALE = 1e3
+_ON_LINE = 1e-6
+"""eV/atom: the line is the hull itself, whatever tolerance a compound is granted."""
 _CEILING = 0.12
 """eV/atom above the end members up to which the figure always looks; what lies higher is counted in the caption."""
 
@@ -109,9 +111,8 @@ def _binary(hull: Hull) -> Markup:
 
 def _draw_vertices(axes: Axes, hull: Hull, titles: dict[str, list[str]]) -> None:
     vertices = sorted(hull.compounds, key=lambda c: c.fractions[1])
-    x = [c.fractions[1] for c in vertices]
-    y = [_SCALE * c.formation for c in vertices]
-    axes.plot(x, y, color=STABLE, linewidth=1.6, zorder=3.5)
+    hull_line = [(c.fractions[1], _SCALE * c.formation) for c in vertices if c.e_hull < _ON_LINE]
+    axes.plot([x for x, _ in hull_line], [y for _, y in hull_line], color=STABLE, linewidth=1.6, zorder=3.5)
     for name, confirmed in (("stable", True), ("unconfirmed", False)):
         group = [c for c in vertices if c.confirmed is confirmed]
         if not group:
