@@ -20,6 +20,7 @@ from alflow.structures import (
     Isometry,
     LabelledStructure,
     Structure,
+    read_structures,
     transfer_properties,
 )
 
@@ -39,7 +40,7 @@ class ReplaySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(description="extxyz file of known labels (may end in .gz), relative to the campaign file")
+    path: Path = Field(description="known labels: extxyz (also .gz) or ASE database, relative to the campaign file")
     level: str = Field(default="", description="what computed the labels, for people, e.g. `PBE, VASP 5.4, 520 eV`")
     energy_key: str | None = Field(
         default=None, description="entry that holds the energy, eV per cell; default: `REF_energy`, else `energy`"
@@ -136,19 +137,11 @@ class ReplayLabeler(InProcessLabeler):
     @cached_property
     def frames(self) -> tuple[LabelledStructure, ...]:
         """Every labelled structure of the file, in its order; read once."""
-        from ase.io import iread
-
-        frames = []
         try:
-            for index, atoms in enumerate(iread(self._path, format="extxyz")):
-                if index >= MAX_FRAMES:
-                    raise ConfigError(f"{self._path} holds more than {MAX_FRAMES} structures: split it")
-                frames.append(self._labelled(atoms, index))
-        except (ValueError, OSError, KeyError, EOFError) as error:
-            raise ConfigError(f"{self._path}, frame {len(frames)}: cannot be read as extxyz: {error}") from error
-        if not frames:
-            raise ConfigError(f"{self._path} holds no structure")
-        return tuple(frames)
+            read = read_structures(self._path, max_structures=MAX_FRAMES)
+            return tuple(self._labelled(atoms, index) for index, atoms in enumerate(read))
+        except StructureError as error:
+            raise ConfigError(str(error)) from error
 
     def refuses(self, structure: Structure) -> str | None:
         """Return why there is no label: another element, or no identical structure in the file."""

@@ -7,6 +7,7 @@ read column by column, so that nothing in it is decoded but arrays of numbers.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import sqlite3
 import warnings
@@ -55,7 +56,8 @@ def read_structures(
     Parameters
     ----------
     path
-        ``.xyz``, ``.extxyz``, ``.cif``, ``.vasp``, ``.poscar``, ``POSCAR…``, ``CONTCAR…``, ``.db``
+        ``.xyz``, ``.extxyz`` (both also with ``.gz``), ``.cif``, ``.vasp``, ``.poscar``, ``POSCAR…``, ``CONTCAR…``,
+        ``.db``
     max_structures
         refuse to give more than this many
     index
@@ -91,7 +93,7 @@ def read_structures(
 
 def _reader(path: Path) -> tuple[Callable[[Path], Iterator[Atoms]], int]:
     name, suffix = path.name.lower(), path.suffix.lower()
-    if suffix in {".xyz", ".extxyz"}:
+    if name.removesuffix(".gz").endswith((".xyz", ".extxyz")):
         return _read_extxyz, MAX_FILE_BYTES
     if suffix == ".cif":
         return _read_cif, MAX_TEXT_BYTES
@@ -100,8 +102,8 @@ def _reader(path: Path) -> tuple[Callable[[Path], Iterator[Atoms]], int]:
     if suffix == ".db":
         return _read_database, MAX_FILE_BYTES
     raise StructureError(
-        f"{path}: structures are read from extended XYZ (.xyz, .extxyz), CIF (.cif), POSCAR/CONTCAR (.vasp, .poscar) "
-        "and ASE's SQLite database (.db); convert this file to one of them"
+        f"{path}: structures are read from extended XYZ (.xyz, .extxyz, also .gz), CIF (.cif), POSCAR/CONTCAR (.vasp, "
+        ".poscar) and ASE's SQLite database (.db); convert this file to one of them"
     )
 
 
@@ -162,7 +164,9 @@ def _check(atoms: Atoms) -> None:
 def _read_extxyz(path: Path) -> Iterator[Atoms]:
     from ase.io.extxyz import read_extxyz
 
-    with path.open(encoding="utf-8") as file:
+    # Read forward only: to seek in a compressed file, as ASE does, costs the square of its length.
+    compressed = path.suffix.lower() == ".gz"
+    with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as file:
         line = 0
         while True:
             header = _line(file)
