@@ -9,8 +9,7 @@ from alflow.explore import round0
 from alflow.ledger import CandidateState, JobState, RoundState
 from alflow.loop._choose import latest_batch
 from alflow.loop._context import CampaignContext
-from alflow.loop._stop import earliest
-from alflow.loop._train import prospective_rows
+from alflow.loop._stop import count_labels, earliest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +44,7 @@ def plan(ctx: CampaignContext) -> Plan:
     Chosen candidates that wait for approval or labelling come first; else the newest committee's choice from the pool
     as it stands, before the next round trains and explores; before the first training, the designed round.
     """
-    stream_done = sum(row["stream"] == "random" for row in prospective_rows(ctx, before=10**9))
-    sentence = earliest(ctx, stream_done)
+    sentence = earliest(ctx)
     waiting = ctx.ledger.pool.rows(
         ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.SELECTED, CandidateState.QUEUED])
     )
@@ -114,7 +112,7 @@ class Status:
 
 def status(ctx: CampaignContext) -> Status:
     """Summarise state, round, candidates, jobs and budget from the ledger."""
-    from alflow.loop._driver import count_labels, round_steps
+    from alflow.loop._driver import round_steps
 
     row = ctx.campaign
     current = ctx.ledger.rounds.current(ctx.campaign_id)

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 from alflow.explore import make_source
-from alflow.ledger import CandidateState, StepState
+from alflow.ledger import AttemptRow, AttemptState, CandidateState, JobState, StepState
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import needs_confirmation
 from alflow.loop._train import prospective_rows
@@ -20,18 +20,27 @@ def round_stop(ctx: CampaignContext) -> StopDecision | None:
 
 def labelling_stop(ctx: CampaignContext) -> StopDecision | None:
     """Decide between two jobs whether labelling can still be trusted: the failure rate alone is judged."""
-    found = StoppingInput(attempts_failed=ctx.ledger.queue.outcomes(ctx.campaign_id))
+    recent = ctx.ledger.queue.attempts_of(ctx.campaign_id, limit=ctx.config.stopping.failure_window)
+    found = StoppingInput(attempts_failed=_failed(recent))
     return decide_stop(found, ctx.config.stopping, ctx.config.budget.model_copy(update=_UNLIMITED))
 
 
 _UNLIMITED = {"labels": None, "rounds": None, "wall_hours": None, "core_hours": None}
 
 
+def _failed(attempts: list[AttemptRow]) -> list[bool]:
+    return [a.state is not AttemptState.DONE for a in attempts]
+
+
+def count_labels(ctx: CampaignContext) -> int:
+    """Labels that were computed for this campaign: what the budget counts. Reused and imported ones are free."""
+    return ctx.ledger.queue.counts(ctx.campaign_id).get(JobState.DONE, 0)
+
+
 def earliest(ctx: CampaignContext, stream_done: int) -> str:
     """Say when convergence can be declared at the earliest."""
-    labels = ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id)
     return earliest_stop(
-        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_done=stream_done, labels=labels
+        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_done=stream_done, labels=count_labels(ctx)
     )
 
 
@@ -48,16 +57,17 @@ def _evidence(ctx: CampaignContext) -> StoppingInput:
             quiet.append(float(scored.summary["new_uncertain_share"]))
         if "new_labels" in row.summary:
             labels.append(int(row.summary["new_labels"]))
+    attempts = ctx.ledger.queue.attempts_of(ctx.campaign_id)
     created = datetime.fromisoformat(ctx.campaign.created).timestamp()
     return StoppingInput(
         stream_failed=[bool(row["missed"]) for row in stream],
         quiet=quiet,
-        attempts_failed=ctx.ledger.queue.outcomes(ctx.campaign_id),
+        attempts_failed=_failed(attempts),
         labels_per_round=labels,
-        labels=ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id),
+        labels=count_labels(ctx),
         rounds=len(rounds),
         wall_hours=(time.time() - created) / 3600.0,
-        core_hours=ctx.ledger.queue.seconds_spent(ctx.campaign_id) / 3600.0,
+        core_hours=sum(float(a.timings.get("seconds", 0.0)) for a in attempts) / 3600.0,
         pool=len(pooled),
         pool_uncertain=sum(1 for r in pooled if r.u is None or 1.0 < r.u <= u_max),
         pool_set_aside=sum(1 for r in pooled if r.u is not None and r.u > u_max),

@@ -92,13 +92,16 @@ class Selection:
     set_aside_reasons
         one sentence for each of them
     n_uncertain
-        candidates with u_min < u ≤ u_max
+        candidates with u_min < u ≤ u_cap
+    u_cap
+        the cap that was used: u_max, or the median u of all candidates where that is larger
     """
 
     items: tuple[Choice, ...]
     set_aside: tuple[int, ...]
     set_aside_reasons: tuple[str, ...]
     n_uncertain: int
+    u_cap: float
 
 
 def select_batch(
@@ -121,6 +124,9 @@ def select_batch(
     2. Pinned candidates follow, then those waiting for confirmation up to their share.
     3. The rest are active: u_min < u ≤ u_max, the most uncertain ``pool_factor * batch`` of them, made diverse by
        :func:`lcmd` around what is labelled or chosen already. Where fewer are uncertain the batch is smaller.
+
+    A committee to which more than half of all candidates are above u_max is too young to call any of them implausible;
+    the cap is then their median u, so that a campaign that begins far from its targets still begins.
 
     Parameters
     ----------
@@ -185,7 +191,9 @@ def select_batch(
     share = min(len(waiting), room, max(1, round(settings.confirm_fraction * batch))) if waiting else 0
     if settings.confirm_fraction == 0:
         share = 0
-    uncertain = np.flatnonzero((values > settings.u_min) & (values <= u_max))
+    scored = values[np.isfinite(values)]
+    u_cap = max(u_max, float(np.median(scored))) if len(scored) else u_max
+    uncertain = np.flatnonzero((values > settings.u_min) & (values <= u_cap))
     for row in waiting[:share]:
         take(row, Stream.CONFIRM, _confirm_reason(values[row], kinds[row]))
     room -= share
@@ -206,15 +214,16 @@ def select_batch(
         Choice(id=int(known_ids[row]), stream=stream, rank=rank, reason=reason, inclusion_probability=chance)
         for rank, (row, stream, reason, chance) in enumerate(rows)
     )
-    aside = np.flatnonzero((values > u_max) & ~taken)
+    aside = np.flatnonzero((values > u_cap) & ~taken)
+    cap = f"u_max = {u_max:g}" if u_cap == u_max else f"{u_cap:.3g}, the median of all candidates"
     return Selection(
         items=items,
         set_aside=tuple(int(known_ids[row]) for row in aside),
         set_aside_reasons=tuple(
-            f"set aside as implausible this round: u = {values[row]:.3g}{kinds[row]} is above u_max = {u_max:g}"
-            for row in aside
+            f"set aside as implausible this round: u = {values[row]:.3g}{kinds[row]} is above {cap}" for row in aside
         ),
         n_uncertain=len(uncertain),
+        u_cap=u_cap,
     )
 
 

@@ -55,6 +55,15 @@ def test_above_u_max_is_set_aside_with_a_reason() -> None:
     assert "u = 11 is above u_max = 10" in selection.set_aside_reasons[0]
 
 
+def test_a_young_committee_that_finds_most_candidates_implausible_still_gets_a_batch() -> None:
+    selection = choose(np.linspace(8, 80, 101).tolist())
+    assert selection.u_cap == pytest.approx(44.0)
+    assert len(selection.items) == 10
+    assert all(item.id <= 150 for item in selection.items if item.stream == Stream.ACTIVE)
+    assert "is above 44, the median of all candidates" in selection.set_aside_reasons[-1]
+    assert choose(MIXED).u_cap == 10.0
+
+
 def test_the_batch_shrinks_instead_of_being_padded_with_what_is_known() -> None:
     selection = choose([0.5] * 50 + [2.0, 3.0])
     assert len(ids(selection, Stream.RANDOM)) == 1
