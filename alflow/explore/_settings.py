@@ -160,6 +160,11 @@ class Round0Settings(ExploreSettings):
     n_spread: int = Field(
         default=20, ge=0, le=10_000, description="small random cells, spread over composition, volume and distortion"
     )
+    n_pool: int = Field(
+        default=0,
+        ge=0,
+        description="structures drawn at random from those that files or a person gave; for campaigns over known structures",
+    )
     parents: tuple[PrototypeName, ...] = Field(
         default=("fcc", "bcc", "hcp"), min_length=1, description="lattices of the random cells, taken in turn"
     )

@@ -26,9 +26,9 @@ from alflow.ledger._rows import (
     StepRow,
     TheoryRow,
     Why,
-    WorkerIdentity,
 )
 from alflow.ledger._states import (
+    KEPT_CANDIDATES,
     AttemptState,
     CampaignState,
     CandidateState,
@@ -40,8 +40,10 @@ from alflow.ledger._states import (
     Stream,
 )
 from alflow.ledger._upkeep import backup_ledger, check_ledger
+from alflow.ledger._worker import WorkerIdentity
 
 __all__ = [
+    "KEPT_CANDIDATES",
     "ArtifactRow",
     "AttemptRow",
     "AttemptState",

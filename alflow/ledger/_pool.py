@@ -17,7 +17,7 @@ from alflow.ledger._events import as_ranges, record
 from alflow.ledger._rows import CandidateRow, NewCandidate
 from alflow.ledger._scores import ScoreKeeping
 from alflow.ledger._states import INITIAL_CANDIDATES, KEPT_CANDIDATES, CandidateState, LabelQuality, Stream
-from alflow.ledger._structures import PreparedStructure, ensure_structures, load_structures, prepare
+from alflow.ledger._structures import PreparedStructure, ensure_structures, fingerprint_row, load_structures, prepare
 from alflow.ledger._transitions import aligned, lock_states, move
 from alflow.ledger._types import plain
 from alflow.structures import Fingerprint, Structure
@@ -143,7 +143,9 @@ class Pool(ScoreKeeping):
     def structures(self, ids: Sequence[int]) -> list[Structure]:
         """The structures of candidates, in the order of ``ids``."""
         with self._database.read() as connection:
-            query = select(t.Candidate.id, t.Structure.geometry).join(t.Structure, t.Structure.id == t.Candidate.structure_id)
+            query = select(t.Candidate.id, t.Structure.geometry).join(
+                t.Structure, t.Structure.id == t.Candidate.structure_id
+            )
             blobs = dict(connection.execute(query.where(among(connection, t.Candidate.id, ids))).all())
         missing = [i for i in ids if i not in blobs]
         if missing:
@@ -279,8 +281,6 @@ class Pool(ScoreKeeping):
 
     def add_fingerprints(self, fingerprints: Mapping[int, Fingerprint]) -> None:
         """Store fingerprints of structures that have none of that version yet."""
-        from alflow.ledger._structures import fingerprint_row
-
         rows = [{**fingerprint_row(f), "structure_id": i} for i, f in fingerprints.items()]
         if rows:
             with self._database.write(durable=False) as connection:
@@ -293,6 +293,7 @@ class Pool(ScoreKeeping):
         *,
         version: int | None = None,
         within: tuple[Sequence[float], Sequence[float]] | None = None,
+        states: Collection[CandidateState] = KEPT_CANDIDATES,
     ) -> list[tuple[int, int, Fingerprint]]:
         """Candidate id, structure id and fingerprint of what a new structure must be compared with, in order of id.
 
@@ -307,13 +308,15 @@ class Pool(ScoreKeeping):
             only fingerprints of this version
         within
             (4,) lowest and (4,) highest leading coordinates, see :func:`alflow.structures.leading_bounds`
+        states
+            only candidates in these states
         """
         query = (
             select(t.Candidate.id, t.Candidate.structure_id, t.Fingerprint.vector)
             .join(t.Fingerprint, t.Fingerprint.structure_id == t.Candidate.structure_id)
             .where(
                 t.Candidate.campaign_id == campaign_id,
-                t.Candidate.state.in_([str(s) for s in KEPT_CANDIDATES]),
+                t.Candidate.state.in_([str(s) for s in states]),
                 *_in_bucket(bucket, version, within),
             )
             .order_by(t.Candidate.id)
@@ -329,7 +332,7 @@ class Pool(ScoreKeeping):
         version: int | None = None,
         within: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> list[tuple[int, Fingerprint]]:
-        """Structure id and fingerprint of everything labelled at a theory in any campaign, arguments as in :meth:`kept`."""
+        """Structure id and fingerprint of all labels of a theory, in any campaign; arguments as in :meth:`kept`."""
         query = (
             select(t.Label.structure_id, t.Fingerprint.vector)
             .join(t.Fingerprint, t.Fingerprint.structure_id == t.Label.structure_id)
@@ -382,9 +385,7 @@ def _row(
     }
 
 
-def _in_bucket(
-    bucket: str, version: int | None, within: tuple[Sequence[float], Sequence[float]] | None
-) -> list[Any]:
+def _in_bucket(bucket: str, version: int | None, within: tuple[Sequence[float], Sequence[float]] | None) -> list[Any]:
     table = t.Fingerprint
     conditions: list[Any] = [table.bucket == bucket]
     if version is not None:

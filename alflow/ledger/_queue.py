@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from alflow.errors import FailureKind, NotFoundError, TransitionError
 from alflow.ledger import _tables as t
@@ -35,8 +35,16 @@ from alflow.ledger._states import (
 )
 from alflow.ledger._theories import select_theory
 from alflow.ledger._transitions import move
+from alflow.ledger._types import AnyRow
 
-_FRESH = {"infrastructure_failures": 0, "failures": 0, "deaths": 0, "error_kind": None, "message": "", "not_before": None}
+_FRESH = {
+    "infrastructure_failures": 0,
+    "failures": 0,
+    "deaths": 0,
+    "error_kind": None,
+    "message": "",
+    "not_before": None,
+}
 
 
 class Queue(Claims):
@@ -65,7 +73,9 @@ class Queue(Claims):
             connection.execute(insert_or_ignore(connection, t.Job), new)
             query = select(t.Job.id).where(t.Job.structure_id == structure_id, t.Job.theory_id == theory_id)
             job = lock_jobs(connection, [connection.execute(query).scalar_one()])[0]
-            connection.execute(insert_or_ignore(connection, t.JobRequest), {"job_id": job.id, "candidate_id": candidate_id})
+            connection.execute(
+                insert_or_ignore(connection, t.JobRequest), {"job_id": job.id, "candidate_id": candidate_id}
+            )
             connection.execute(
                 update(t.JobRequest)
                 .where(t.JobRequest.job_id == job.id, t.JobRequest.candidate_id == candidate_id)
@@ -92,7 +102,7 @@ class Queue(Claims):
     # -- by a person -----------------------------------------------------------------------------------------------
 
     def retry(self, ids: Sequence[int], actor: str = "user") -> builtins.list[JobRow]:
-        """Queue failed, quarantined, waiting or cancelled jobs again, with fresh counts, and their candidates with them.
+        """Queue failed, quarantined, waiting or cancelled jobs again with fresh counts, and their candidates too.
 
         Raises
         ------
@@ -102,7 +112,9 @@ class Queue(Claims):
         with self._database.write() as connection:
             for job in lock_jobs(connection, ids):
                 if job.state in HELD_JOBS:
-                    raise TransitionError(f"job {job.id} is {job.state} with {job.worker}; release it first to repeat it")
+                    raise TransitionError(
+                        f"job {job.id} is {job.state} with {job.worker}; release it first to repeat it"
+                    )
                 check_transition(JOB_TRANSITIONS, f"job {job.id}", JobState(job.state), JobState.QUEUED)
                 if job.state == JobState.CANCELLED:
                     connection.execute(update(t.JobRequest).where(t.JobRequest.job_id == job.id).values(cancelled=None))
@@ -111,7 +123,9 @@ class Queue(Claims):
                 asking = requesting(connection, job.id, waiting)
                 reason = f"job {job.id} is tried again by {actor}"
                 move(connection, asking, CandidateState.QUEUED, [reason] * len(asking), actor=actor, job_id=job.id)
-                record(connection, "retried", f"{actor} retries job {job.id} ({job.formula})", job_id=job.id, actor=actor)
+                record(
+                    connection, "retried", f"{actor} retries job {job.id} ({job.formula})", job_id=job.id, actor=actor
+                )
             return [job_row(row) for row in lock_jobs(connection, ids)]
 
     def release(self, ids: Sequence[int], actor: str = "user") -> builtins.list[JobRow]:
@@ -125,7 +139,9 @@ class Queue(Claims):
         with self._database.write() as connection:
             for job in lock_jobs(connection, ids):
                 if job.state not in {*HELD_JOBS, JobState.RETRY_WAIT, JobState.QUEUED}:
-                    raise TransitionError(f"job {job.id} is {job.state}: no worker holds it; use retry to queue it again")
+                    raise TransitionError(
+                        f"job {job.id} is {job.state}: no worker holds it; use retry to queue it again"
+                    )
                 if job.state == JobState.QUEUED:
                     continue
                 close_attempt(
@@ -140,12 +156,12 @@ class Queue(Claims):
                     lease_until=None,
                     not_before=None,
                 )
-                record(connection, "released", f"{actor} released job {job.id} ({job.formula})", job_id=job.id, actor=actor)
+                record(
+                    connection, "released", f"{actor} released job {job.id} ({job.formula})", job_id=job.id, actor=actor
+                )
             return [job_row(row) for row in lock_jobs(connection, ids)]
 
-    def cancel(
-        self, ids: Sequence[int], campaign_id: int | None = None, actor: str = "user"
-    ) -> builtins.list[JobRow]:
+    def cancel(self, ids: Sequence[int], campaign_id: int | None = None, actor: str = "user") -> builtins.list[JobRow]:
         """Withdraw the requests of one campaign, or of all; a job that nobody wants any more is cancelled.
 
         Raises
@@ -159,7 +175,9 @@ class Queue(Claims):
                     raise TransitionError(f"job {job.id} is {job.state}: there is nothing left to cancel")
                 asking = requesting(connection, job.id, list(CandidateState))
                 if campaign_id is not None:
-                    query = select(t.Candidate.id).where(t.Candidate.campaign_id == campaign_id, t.Candidate.id.in_(asking))
+                    query = select(t.Candidate.id).where(
+                        t.Candidate.campaign_id == campaign_id, t.Candidate.id.in_(asking)
+                    )
                     leaving = list(connection.scalars(query))
                     if not leaving:
                         raise NotFoundError(f"campaign {campaign_id} does not ask for job {job.id}")
@@ -185,11 +203,9 @@ class Queue(Claims):
             return [job_row(row) for row in lock_jobs(connection, ids)]
 
     @staticmethod
-    def _cancel_job(connection: Connection, job: Row[Any], actor: str) -> None:
+    def _cancel_job(connection: Connection, job: AnyRow, actor: str) -> None:
         message = f"cancelled by {actor}"
-        close_attempt(
-            connection, job.id, job.fence, AttemptState.RELEASED, kind=FailureKind.CANCELLED, message=message
-        )
+        close_attempt(connection, job.id, job.fence, AttemptState.RELEASED, kind=FailureKind.CANCELLED, message=message)
         change_job(
             connection,
             job.id,
@@ -248,6 +264,20 @@ class Queue(Claims):
         with self._database.read() as connection:
             return [attempt_row(row) for row in connection.execute(query)]
 
+    def attempts_of(self, campaign_id: int, *, limit: int | None = None) -> builtins.list[AttemptRow]:
+        """Finished executions of the jobs that a campaign asked for, oldest first; with ``limit`` the newest ones."""
+        query = (
+            select(*table_columns(t.Attempt))
+            .where(
+                t.Attempt.job_id.in_(_asked_for(campaign_id)),
+                t.Attempt.state.in_([AttemptState.DONE, AttemptState.FAILED, AttemptState.LOST]),
+            )
+            .order_by(t.Attempt.finished.desc(), t.Attempt.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [attempt_row(row) for row in connection.execute(query)][::-1]
+
     def candidates_of(self, job_id: int) -> builtins.list[int]:
         """The candidates that still want a job's label."""
         with self._database.read() as connection:
@@ -259,7 +289,9 @@ class Queue(Claims):
         if found is None:
             raise NotFoundError(f"no candidate with id {candidate_id} in the ledger")
         if found != structure_id:
-            raise TransitionError(f"candidate {candidate_id} is structure {found}, not {structure_id}: nothing was queued")
+            raise TransitionError(
+                f"candidate {candidate_id} is structure {found}, not {structure_id}: nothing was queued"
+            )
 
 
 def _asked_for(campaign_id: int) -> Any:

@@ -11,6 +11,7 @@ from alflow.ledger import CandidateRow, CandidateState, NewScore, RoundRow, Stre
 from alflow.loop._committee import committee_row, latest_committee, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import needs_confirmation
+from alflow.loop._stop import count_labels
 from alflow.potentials import Committee, Errors, Prediction, leading_kinds
 from alflow.select import Selection, select_batch
 
@@ -49,7 +50,7 @@ def choose(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 round_row.id,
                 stored.id,
                 [choice.id for choice in items],
-                "selected",
+                "selection",
                 new_scores(batch.prediction, [batch.rows[choice.id] for choice in items]),
             )
         counts = {s.value: sum(1 for c in items if c.stream.value == s.value) for s in Stream}
@@ -97,7 +98,7 @@ def labels_left(ctx: CampaignContext) -> int | None:
     budget = ctx.config.budget.labels
     if budget is None:
         return None
-    return max(0, budget - ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id))
+    return max(0, budget - count_labels(ctx))
 
 
 def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScore]:

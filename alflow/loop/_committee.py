@@ -38,10 +38,12 @@ def latest_committee(ctx: CampaignContext) -> Committee | None:
 
 def open_committee(ctx: CampaignContext, row: CommitteeRow) -> Committee:
     """Load a stored committee with its calibration."""
+    if row.artifact_id is None:
+        raise NotFoundError(f"the committee of round {row.round_index} was pruned; `alflow train` makes another")
     committee = _load(ctx.ledger.artifacts.path(row.artifact_id))
-    if row.calibration is not None:
-        committee = committee.with_calibration(Calibration.from_dict(row.calibration))
-    return committee
+    if row.calibration is None:
+        return committee
+    return committee.with_calibration(Calibration.from_dict(dict(row.calibration)))
 
 
 @lru_cache(maxsize=2)

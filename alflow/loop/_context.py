@@ -111,6 +111,7 @@ def open_campaign(
     config = loaded.config
     worker = load_worker_config(None, directory=loaded.directory) if worker is None else worker
     labeler = _labeler(loaded, worker)
+    loaded.require_labeler(labeler)
     ledger = open_ledger(ledger_url or loaded.ledger_url, create=create)
     theory = register_theory(ledger, labeler, name=config.theory.name)
     row = _campaign_row(ledger, loaded, theory, create=create)
@@ -150,7 +151,7 @@ def _labeler(loaded: LoadedCampaign, worker: WorkerConfig) -> Labeler:
 def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, create: bool) -> CampaignRow:
     config = loaded.config
     stored = {
-        "campaign": config.model_dump(mode="json"),
+        "campaign": config.to_json(),
         "theory": theory.fingerprint,
         "directory": str(loaded.directory),
     }

@@ -18,6 +18,7 @@ from alflow.loop._label import label
 from alflow.loop._lease import campaign_lease
 from alflow.loop._queue import queue
 from alflow.loop._score import score
+from alflow.loop._stop import count_labels
 from alflow.loop._train import train
 
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
@@ -64,9 +65,9 @@ def round_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunctio
     """Return the named steps of a round in their order; round 0 is the designed one."""
     before: list[tuple[str, StepFunction]]
     if index == 0:
-        before = [("design", design)]
+        before = [*explore_steps(ctx, index), ("design", design)]
     else:
-        before = [("train", train), *explore_steps(ctx), ("score", score), ("select", choose)]
+        before = [("train", train), *explore_steps(ctx, index), ("score", score), ("select", choose)]
     return [*before, ("queue", queue), ("label", label), ("assess", assess)]
 
 
@@ -133,11 +134,6 @@ def run(
                     break
             else:
                 rounds += 1
-
-
-def count_labels(ctx: CampaignContext) -> int:
-    """Labels that were computed for this campaign: what the budget counts."""
-    return ctx.ledger.labels.count_computed(ctx.campaign_id, ctx.theory.id)
 
 
 def _run_step(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alflow.ledger import CandidateState, LabelKind
+from alflow.ledger import KEPT_CANDIDATES, CandidateState, LabelKind
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import is_relaxed
 from alflow.structures import (
@@ -43,11 +43,11 @@ class CampaignDuplicates:
     buckets
         the fingerprint buckets (composition, periodicity) to be loaded
     states
-        the states to be compared with; None: every kept candidate
+        the states to be compared with
     """
 
     def __init__(
-        self, ctx: CampaignContext, buckets: Iterable[str], *, states: Sequence[CandidateState] | None = None
+        self, ctx: CampaignContext, buckets: Iterable[str], *, states: Sequence[CandidateState] = KEPT_CANDIDATES
     ) -> None:
         self._ctx = ctx
         self._identical = DuplicateIndex(DuplicatePolicy.identical(mirror=ctx.config.duplicates.mirror))
@@ -166,7 +166,7 @@ class _structure_loader:  # noqa: N801  see _loader
         self._ctx, self._id = ctx, structure_id
 
     def __call__(self) -> Structure:
-        return self._ctx.ledger.pool.structure(self._id)
+        return self._ctx.ledger.pool.structures_by_id([self._id])[0]
 
 
 def _key(match: Match) -> int:

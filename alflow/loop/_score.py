@@ -44,12 +44,12 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 rejected[row.id] = reason
     keep = [i for i, row in enumerate(rows) if row.id not in rejected]
     kept = [rows[i] for i in keep]
-    prediction = _joined(parts)[keep] if keep else None
+    judgement = _joined(parts)[keep] if keep else None
     ids = [row.id for row in kept]
-    hull = mixed_hull(ctx, ids, [compositions[i] for i in keep], prediction)
+    hull = mixed_hull(ctx, ids, [compositions[i] for i in keep], judgement)
     place = {} if hull is None else {entry: i for i, entry in enumerate(hull.ids)}
-    distance = [float(hull.e_hull[place[i]]) if hull is not None and i in place else None for i in ids]
-    spread = [float(hull.spread[place[i]]) if hull is not None and i in place else None for i in ids]
+    distance = [float(hull.e_hull[place[i]]) if hull is not None and i in place else np.nan for i in ids]
+    spread = [float(hull.spread[place[i]]) if hull is not None and i in place else np.nan for i in ids]
     fresh = [row.round_index == round_row.index for row in kept]
     summary: dict[str, Any] = {
         "scored": len(kept),
@@ -61,8 +61,8 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     with ctx.write():
         if rejected:
             ctx.ledger.pool.transition(list(rejected), CandidateState.REJECTED, [rejected[i] for i in rejected])
-        if prediction is not None:
-            u = prediction.u
+        if judgement is not None:
+            u = judgement.u
             judged = np.array(fresh) if any(fresh) else np.ones(len(kept), dtype=bool)
             summary["new_uncertain_share"] = float(np.mean(u[judged] > 1.0))
             summary["uncertain"] = int(np.sum((u > 1.0) & (u <= ctx.config.targets.u_max)))
@@ -70,10 +70,10 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 stored.id,
                 ids,
                 u,
-                prediction.energy_mean,
-                prediction.energy_error,
-                prediction.force_error,
-                prediction.stress_error,
+                judgement.energy_mean,
+                judgement.energy_error,
+                judgement.force_error,
+                judgement.stress_error,
                 e_hull=distance,
                 e_hull_error=spread,
             )

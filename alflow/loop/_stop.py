@@ -37,10 +37,15 @@ def count_labels(ctx: CampaignContext) -> int:
     return ctx.ledger.queue.counts(ctx.campaign_id).get(JobState.DONE, 0)
 
 
-def earliest(ctx: CampaignContext, stream_done: int) -> str:
+def _stream_failed(ctx: CampaignContext) -> list[bool]:
+    rows = prospective_rows(ctx, before=ctx.ledger.rounds.next_index(ctx.campaign_id))
+    return [bool(row["missed"]) for row in rows if row["stream"] == "random"]
+
+
+def earliest(ctx: CampaignContext) -> str:
     """Say when convergence can be declared at the earliest."""
     return earliest_stop(
-        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_done=stream_done, labels=count_labels(ctx)
+        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_failed=_stream_failed(ctx), labels=count_labels(ctx)
     )
 
 
@@ -48,7 +53,6 @@ def _evidence(ctx: CampaignContext) -> StoppingInput:
     rounds = ctx.ledger.rounds.list(ctx.campaign_id)
     pooled = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.POOLED]))
     u_max = ctx.config.targets.u_max
-    stream = [row for row in prospective_rows(ctx, before=10**9) if row["stream"] == "random"]
     quiet: list[float] = []
     labels: list[int] = []
     for row in sorted(rounds, key=lambda r: r.index):
@@ -60,7 +64,7 @@ def _evidence(ctx: CampaignContext) -> StoppingInput:
     attempts = ctx.ledger.queue.attempts_of(ctx.campaign_id)
     created = datetime.fromisoformat(ctx.campaign.created).timestamp()
     return StoppingInput(
-        stream_failed=[bool(row["missed"]) for row in stream],
+        stream_failed=_stream_failed(ctx),
         quiet=quiet,
         attempts_failed=_failed(attempts),
         labels_per_round=labels,

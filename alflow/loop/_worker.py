@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from alflow.errors import (
-    AlflowError,
+    ConfigError,
     FailureKind,
     LabelFailure,
     LeaseLostError,
     LedgerError,
-    NotFoundError,
+    TheoryError,
 )
-from alflow.labelers import Labeler, LabelResult, WorkerConfig, get_labeler
+from alflow.labelers import Labeler, LabelResult, WorkerConfig, labeler_for_theory
 from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
 from alflow.loop._reporter import Reporter, SilentReporter
 
@@ -67,7 +67,7 @@ class LabelWorker:
     report
         whom to tell
     labelers
-        labelers by theory id; None: made from the campaigns of the ledger, as far as this machine has them
+        labelers by theory id; None: made from the theories of the ledger, as far as this machine has them
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class LabelWorker:
         self._report = report or SilentReporter()
         self._given = labelers
         self._labelers: dict[int, Labeler] = {}
+        self._not_here: set[int] = set()
         self._held: dict[int, int] = {}
         self._lock = threading.Lock()
         self._identity = WorkerIdentity.current()
@@ -136,35 +137,16 @@ class LabelWorker:
         """Return the labelers of this machine by the id of the theory that they compute."""
         if self._given is not None:
             return self._given
-        for campaign in self._ledger.campaigns.list():
-            fingerprint = campaign.config.get("theory")
-            described = campaign.config.get("campaign", {}).get("theory")
-            if not fingerprint or not described:
+        for theory in self._ledger.theories.list():
+            if theory.id in self._labelers or theory.id in self._not_here:
                 continue
             try:
-                theory = self._ledger.theories.get(str(fingerprint))
-            except NotFoundError:
-                continue
-            if theory.id in self._labelers:
-                continue
-            try:
-                labeler = get_labeler(
-                    described["labeler"],
-                    dict(described["settings"]),
-                    worker=self._config,
-                    directory=Path(campaign.config.get("directory", ".")),
+                self._labelers[theory.id] = labeler_for_theory(
+                    theory.labeler, theory.settings, theory.fingerprint, worker=self._config
                 )
-                computed = labeler.theory().fingerprint
-            except AlflowError as error:
-                self._report.note(f"this worker cannot serve campaign {campaign.name!r}: {error}")
-                continue
-            if computed != theory.fingerprint:
-                self._report.note(
-                    f"this worker would compute campaign {campaign.name!r} at another theory ({computed[:12]} instead of "
-                    f"{theory.fingerprint[:12]}: other settings, code version or files); its jobs are left to others"
-                )
-                continue
-            self._labelers[theory.id] = labeler
+            except (ConfigError, TheoryError) as error:
+                self._not_here.add(theory.id)
+                self._report.note(f"jobs of theory {theory.name or theory.id} are left to other workers: {error}")
         return self._labelers
 
     def _claim(self, limit: int) -> Sequence[ClaimedJob]:
