@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from alflow.ledger import Stream
@@ -24,7 +25,6 @@ from alflow.report._style import (
     REJECTED,
     STREAM_COLOURS,
     figure,
-    note,
     plain_log,
     pretty_formula,
     to_svg,
@@ -39,6 +39,7 @@ POOLED_ROUNDS = 3
 _TITLES = {Kind.ENERGY: "Energy", Kind.FORCE: "Largest force", Kind.STRESS: "Stress"}
 _UNITS = {Kind.ENERGY: "meV/atom", Kind.FORCE: "meV/Å", Kind.STRESS: "meV/Å³"}
 _SCALE = 1e3
+_PANEL = 3.47
 
 
 def coverage_bounds(hits: int, n: int, level: float = 0.9) -> tuple[float, float]:
@@ -60,21 +61,28 @@ def hits_of(rows: Sequence[Judged], kind: Kind) -> tuple[int, int]:
     return sum(inside), len(inside)
 
 
+def judged_kinds(data: ReportData) -> list[Kind]:
+    """Kinds for which a prediction was compared with a label; a theory need not have all of them."""
+    return [kind for kind in Kind if any(kind in row.error for row in data.judged)]
+
+
 def learning_figure(data: ReportData) -> Markup | None:
     """Errors of predictions made before the label was known, and coverage of their intervals, against labels."""
-    if not data.judged:
+    kinds = judged_kinds(data)
+    if not kinds:
         return None
     rounds: dict[int, list[Judged]] = defaultdict(list)
     for row in data.judged:
         rounds[row.round_index].append(row)
-    with figure(10.4, 5.0) as made:
-        panels = made.subplots(2, 3, sharex=True, height_ratios=(1.6, 1))
-        for column, kind in enumerate(Kind):
+    with figure(_PANEL * len(kinds), 5.0) as made:
+        panels = made.subplots(2, len(kinds), sharex=True, height_ratios=(1.6, 1), squeeze=False)
+        for column, kind in enumerate(kinds):
             top, bottom = panels[0, column], panels[1, column]
             top.set_title(_TITLES[kind])
             _learning_panel(top, rounds, kind, data.targets[kind])
             _coverage_panel(bottom, rounds, kind)
             bottom.set_xlabel("labels before the prediction")
+            bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             top.set_ylabel(f"rms error, {_UNITS[kind]}")
         panels[1, 0].set_ylabel("inside the 90 % interval")
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -88,7 +96,6 @@ def _learning_panel(axes: Axes, rounds: dict[int, list[Judged]], kind: Kind, tar
         ("whole batch", LABELLED, "o", None, 1),
         (f"random stream, last {POOLED_ROUNDS} rounds together", RANDOM, "s", Stream.RANDOM, POOLED_ROUNDS),
     )
-    drawn = False
     indices = sorted(rounds)
     for label, colour, marker, stream, window in groups:
         x, y = [], []
@@ -99,11 +106,7 @@ def _learning_panel(axes: Axes, rounds: dict[int, list[Judged]], kind: Kind, tar
                 x.append(rounds[index][0].n_labels)
                 y.append(_SCALE * math.sqrt(float(np.square(errors).mean())))
         if x:
-            drawn = True
             axes.plot(x, y, color=colour, marker=marker, label=label, linewidth=1.7 if stream is None else 1.0)
-    if not drawn:
-        note(axes, "no labels of this kind")
-        return
     axes.axhline(_SCALE * target, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.1, label="target")
     axes.margins(y=0.15)
     plain_log(axes, y=True)
@@ -174,20 +177,17 @@ def _parity_title(candidate: int, formula: str, labelled: float, predicted: floa
 
 def calibration_figure(data: ReportData) -> Markup | None:
     """Calibrated σ against actual |error|, per kind, with the line under which 90 % should lie."""
-    if not any(row.sigma for row in data.judged):
+    kinds = [kind for kind in judged_kinds(data) if any(row.sigma.get(kind, 0) > 0 for row in data.judged)]
+    if not kinds:
         return None
-    with figure(10.4, 3.7) as made:
-        for axes, kind in zip(made.subplots(1, 3), Kind, strict=True):
+    with figure(_PANEL * len(kinds), 3.7) as made:
+        for axes, kind in zip(made.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
             _calibration_panel(axes, data, kind)
         return to_svg(made, "calibration", label="Calibrated error against actual error")
 
 
 def _calibration_panel(axes: Axes, data: ReportData, kind: Kind) -> None:
-    rows = [r for r in data.judged if kind in r.error and kind in r.sigma and r.sigma[kind] > 0]
-    if not rows:
-        axes.set_title(_TITLES[kind])
-        note(axes, "no labels of this kind")
-        return
+    rows = [r for r in data.judged if kind in r.error and r.sigma.get(kind, 0) > 0]
     sigma = _SCALE * np.array([r.sigma[kind] for r in rows])
     error = _SCALE * np.array([r.error[kind] for r in rows])
     factor = np.array([r.interval[kind] / r.sigma[kind] for r in rows])
@@ -220,6 +220,6 @@ def _calibration_panel(axes: Axes, data: ReportData, kind: Kind) -> None:
     axes.set_ylim(max(floor, float(np.quantile(error, 0.02)) / 2), max(float(error.max()), high) * 1.6)
     plain_log(axes, x=True, y=True)
     hits, n = int(inside.sum()), len(rows)
-    axes.set_title(f"{_TITLES[kind]}: {hits} of {n} inside ({100 * hits / n:.0f} %)")
+    axes.set_title(f"{_TITLES[kind]}: {hits}/{n} inside ({100 * hits / n:.0f} %)")
     axes.set_xlabel(f"stated error σ, {_UNITS[kind]}")
     axes.set_ylabel(f"actual |error|, {_UNITS[kind]}")

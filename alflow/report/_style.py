@@ -178,14 +178,6 @@ def _end_of_group(svg: str, start: int) -> int:
     return len(svg)
 
 
-def note(axes: Axes, text: str) -> None:
-    """Write into an empty panel why it is empty."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, wrap=True)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-
-
 def plain_log(axes: Axes, *, x: bool = False, y: bool = False) -> None:
     """Logarithmic axes with plain numbers (0.1, 1, 10) in place of powers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

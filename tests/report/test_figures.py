@@ -42,8 +42,8 @@ def test_the_title_states_the_coverage_that_is_drawn(data: ReportData) -> None:
     text = calibration_figure(data)
     assert text is not None
     hits, n = hits_of(data.judged, Kind.ENERGY)
-    assert f"Energy: {hits} of {n} inside" in text
-    assert "no labels of this kind" in text  # the stress
+    assert f"Energy: {hits}/{n} inside" in text
+    assert "Stress" not in text  # never labelled here
 
 
 def test_hull_names_its_compounds_and_counts_its_points(data: ReportData) -> None:
