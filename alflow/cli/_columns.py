@@ -62,13 +62,6 @@ def drop_empty(columns: list[Column], rows: list[dict[str, Any]]) -> list[Column
     return [c for c in columns if c.key in ALWAYS or any(row[c.key] is not None for row in rows)]
 
 
-def values(candidate: CandidateRow, columns: list[Column], campaigns: Mapping[int, str]) -> dict[str, Any]:
+def values(candidate: CandidateRow, columns: list[Column]) -> dict[str, Any]:
     """Values of one candidate by column name."""
-    return {column.key: value_of(candidate, CandidateColumn(column.key), campaigns) for column in columns}
-
-
-def value_of(candidate: CandidateRow, column: CandidateColumn, campaigns: Mapping[int, str]) -> Any:
-    """Value of one column of one candidate."""
-    if column is CandidateColumn.CAMPAIGN:
-        return campaigns.get(candidate.campaign_id)
-    return getattr(candidate, column.attribute)
+    return {column.key: getattr(candidate, CandidateColumn(column.key).attribute) for column in columns}

@@ -98,6 +98,9 @@ def provenance(item: Exported) -> dict[str, Any]:
 
 def _with_info(item: Exported) -> Atoms:
     atoms = _labelled_atoms(item)
+    if "REF_stress" in atoms.info:
+        # nine numbers, which every reader of extxyz knows; ASE writes a matrix as JSON
+        atoms.info["REF_stress"] = atoms.info["REF_stress"].reshape(9)
     atoms.info.update(provenance(item))
     return atoms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from alflow.cli._options import (
     complete_columns,
     complete_sort,
 )
-from alflow.cli._output import cell_text, print_json, print_rows
+from alflow.cli._output import cell_text, clock, print_json, print_rows
 from alflow.cli._target import opened
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ def ls(
 
     Selections, columns and sorting are those of `ase db`: elements and comparisons joined by commas.
     """
-    import sys
-
     from alflow.cli._columns import check_column, choose_columns, drop_empty, values
     from alflow.cli._console import stderr
 
@@ -97,8 +96,7 @@ def ls(
             limit=limit + 1 if limit else None,
             offset=offset,
         )
-        names = {row.id: row.name for row in target.ledger.campaigns.list()}
-        rows = [values(candidate, chosen, names) for candidate in (found[:limit] if limit else found)]
+        rows = [values(candidate, chosen) for candidate in (found[:limit] if limit else found)]
     if columns is None and not (as_json or as_csv):
         chosen = drop_empty(chosen, rows)
     if rows or as_json or as_csv:
@@ -123,11 +121,9 @@ def show(
         rows = [target.ledger.pool.get(i) for i in ids]
         structures = target.ledger.pool.structures(ids)
         labels = [_labels_of(target.ledger, row) for row in rows]
-        names = {row.id: row.name for row in target.ledger.campaigns.list()}
     if as_json:
         documents = [
-            _document(row, structure, found, names)
-            for row, structure, found in zip(rows, structures, labels, strict=True)
+            _document(row, structure, found) for row, structure, found in zip(rows, structures, labels, strict=True)
         ]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
@@ -135,7 +131,7 @@ def show(
     for position, (row, structure, found) in enumerate(zip(rows, structures, labels, strict=True)):
         if position:
             console.print()
-        for line in _show_lines(row, structure, found, names, sites=sites):
+        for line in _show_lines(row, structure, found, sites=sites):
             console.print(line, markup=False, soft_wrap=True)
 
 
@@ -146,6 +142,7 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say why candidates were or were not labelled."""
+    from rich.padding import Padding
     from rich.text import Text
 
     from alflow.cli._console import stdout
@@ -162,7 +159,7 @@ def why(
             console.print()
         console.print(_title(row))
         for sentence in answer.sentences:
-            console.print(Text(f"  {sentence}"), soft_wrap=not console.is_terminal)
+            console.print(Padding(Text(sentence), (0, 0, 0, 2), expand=False))
 
 
 def report(
@@ -180,17 +177,16 @@ def report(
 
     Learning curve, parity, calibration, hull, what became of every candidate, and the stable compounds.
     """
-    from alflow.cli._console import stderr
     from alflow.report import write_report
 
     with opened(campaign, ledger) as target:
         row = target.require_campaign()
         path = output or Path(f"{row.name}-report.html")
-        write_report(target.ledger, row.id, path)
+        path = write_report(target.ledger, row.id, path)
     if as_json:
         print_json({"report": path.resolve()})
     else:
-        stderr().print(f"wrote {path}", soft_wrap=True)
+        sys.stdout.write(f"{path}\n")
 
 
 # -- one candidate -----------------------------------------------------------------------------------------------------
@@ -201,16 +197,13 @@ def _labels_of(ledger: Ledger, row: CandidateRow) -> list[tuple[TheoryRow, Label
     return [(theory, label) for theory, label in found if label is not None]
 
 
-def _document(
-    row: CandidateRow, structure: Structure, labels: list[tuple[TheoryRow, LabelRow]], names: dict[int, str]
-) -> dict[str, Any]:
+def _document(row: CandidateRow, structure: Structure, labels: list[tuple[TheoryRow, LabelRow]]) -> dict[str, Any]:
     from alflow.cli._output import jsonable
     from alflow.structures import space_group
 
     number, symbol = space_group(structure)
     return {
         **jsonable(row),
-        "campaign": names.get(row.campaign_id),
         "structure": jsonable(structure),
         "space_group": {"number": number, "symbol": symbol},
         "labels": [
@@ -241,7 +234,6 @@ def _show_lines(
     row: CandidateRow,
     structure: Structure,
     labels: list[tuple[TheoryRow, LabelRow]],
-    names: dict[int, str],
     *,
     sites: bool,
 ) -> list[Any]:
@@ -265,7 +257,7 @@ def _show_lines(
     origin = f"{row.source}, " + ("before any round" if row.round_index is None else f"round {row.round_index}")
     if row.parent_id is not None:
         origin += f", from candidate {row.parent_id}"
-    add("origin", f"{origin}, campaign {names.get(row.campaign_id)}, {row.created[:19].replace('T', ' ')} UTC")
+    add("origin", f"{origin}, campaign {row.campaign}, {clock(row.created)} UTC")
     if row.parameters:
         add("parameters", cell_text(row.parameters))
     how = f"stream {row.stream.value}"

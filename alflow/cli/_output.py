@@ -144,7 +144,7 @@ def make_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, 
         numeric = any(_is_number(v) for v in values) and all(v is None or _is_number(v) for v in values)
         heading = Text(column.label or column.key, style="bold")
         if column.unit:
-            heading.append(f" {column.unit}", style="not bold dim")
+            heading.append(f"\n{column.unit}", style="not bold dim")
         table.add_column(
             heading,
             justify="right" if numeric else "left",
@@ -171,8 +171,6 @@ def cell_text(value: Any, digits: int = 3) -> str:
             return "–"
         small = value != 0.0 and abs(value) < 0.5 * 10.0**-digits
         return f"{value:.1e}" if small or abs(value) >= 1e7 else f"{value:.{digits}f}"
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={cell_text(item, digits)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
@@ -202,6 +200,11 @@ _STATE_STYLES = {
 def cell_style(key: str, row: Mapping[str, Any]) -> str:
     """Colour of a cell: only states carry one."""
     return _STATE_STYLES.get(str(row.get("state")), "") if key == "state" else ""
+
+
+def clock(time: str) -> str:
+    """Write a time of the ledger (UTC, ISO 8601) to the second, without the zone."""
+    return time[:19].replace("T", " ")
 
 
 def duration(seconds: float) -> str:

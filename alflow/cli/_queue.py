@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alflow.cli._options import CampaignOption, CsvOption, JobIds, JsonOption, LedgerOption
-from alflow.cli._output import Column, plural, print_json, print_rows
+from alflow.cli._output import Column, clock, plural, print_json, print_rows
 from alflow.cli._target import actor, opened
 from alflow.errors import UserError
 
@@ -51,6 +51,9 @@ StateOption = Annotated[
 
 def ls(
     state: StateOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also jobs of other campaigns, and those that nobody asks for any more.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0 for all.")] = 0,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
@@ -64,7 +67,7 @@ def ls(
     states = _states(state)
     with opened(campaign, ledger) as target:
         jobs = target.ledger.queue.list(
-            None if target.campaign is None else target.campaign.id,
+            None if everything or target.campaign is None else target.campaign.id,
             [JobState(name) for name in states] or None,
             limit=limit or None,
         )
@@ -78,7 +81,7 @@ def ls(
             "theory": theories[job.theory_id],
             "attempts": job.attempts,
             "worker": job.worker,
-            "updated": job.updated,
+            "updated": job.updated if as_json or as_csv else clock(job.updated),
             "error_kind": job.error_kind,
             "message": job.message or None,
         }

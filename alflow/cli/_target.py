@@ -101,10 +101,10 @@ def find_target(campaign: str | None, ledger: str | None) -> Target:
         return Target(url=ledger_url(ledger), name=campaign, file=None)
     if campaign is None:
         path = find_campaign_file(Path())
-    elif is_file_name(campaign):
-        path = Path(campaign)
     elif Path(campaign).is_dir():
         path = find_campaign_file(Path(campaign))
+    elif is_file_name(campaign):
+        path = Path(campaign)
     else:
         raise UserError(
             f"{campaign!r} is no file: give the path of a campaign file, or --ledger URL to use a campaign by its name"

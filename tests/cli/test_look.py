@@ -1,0 +1,162 @@
+"""ls, show and why on a real ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from alflow.cli._columns import COLUMNS, DEFAULT, choose_columns
+from alflow.errors import SelectionError
+from alflow.structures import Structure
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Campaign, Run
+
+
+def ids_of(table: str) -> list[int]:
+    return [int(line.split()[0]) for line in table.splitlines() if line.split() and line.split()[0].isdecimal()]
+
+
+def test_ls_shows_every_candidate(alflow: Run, campaign: Campaign) -> None:
+    found = alflow("ls")
+    assert ids_of(found.stdout) == list(campaign.ids)
+    assert "redundant: 0.0004 Å from candidate" in found.stdout
+    assert found.stderr == ""
+
+
+def test_ls_as_in_the_documentation(alflow: Run, campaign: Campaign) -> None:
+    found = alflow("ls", "Ni,Pt,u>1,state=pooled,e_hull<0.05", "-c", "id,formula,u", "-s", "-u", "--csv")
+    rows = list(csv.reader(io.StringIO(found.stdout)))
+    assert rows == [["id", "formula", "u"], [str(campaign.ids[2]), "Ni2Pt2", "3.5"]]
+
+
+def test_ls_sorts_both_ways(alflow: Run, campaign: Campaign) -> None:
+    up = alflow("ls", "u>0", "-c", "id", "--sort", "u", "--json").json()
+    down = alflow("ls", "u>0", "-c", "id", "--sort=-u", "--json").json()
+    assert [row["id"] for row in up] == [campaign.ids[3], campaign.ids[2]]
+    assert down == up[::-1]
+
+
+def test_ls_limits(alflow: Run, campaign: Campaign) -> None:
+    found = alflow("ls", "-n", "2")
+    assert ids_of(found.stdout) == list(campaign.ids[:2])
+    assert "--limit 0 shows all" in found.stderr
+    assert ids_of(alflow("ls", "-n", "2", "--offset", "5").stdout) == list(campaign.ids[5:])
+    assert "shows all" not in alflow("ls", "-n", "2", "--offset", "5").stderr
+
+
+def test_ls_has_a_value_for_every_column(alflow: Run, campaign: Campaign) -> None:
+    rows = alflow("ls", "-c", ",".join(COLUMNS), "--json").json()
+    assert list(rows[2]) == list(COLUMNS)
+    assert rows[2]["campaign"] == campaign.name
+    assert rows[2]["n_elements"] == 2
+    assert rows[4]["duplicate_of"] == campaign.ids[0]
+
+
+def test_ls_of_nothing(alflow: Run, campaign: Campaign) -> None:
+    found = alflow("ls", "Cu")
+    assert (found.stdout, found.stderr) == ("", "no candidate matches\n")
+    assert alflow("ls", "Cu", "--json").json() == []
+    assert alflow("ls", "Cu", "-c", "id,u", "--csv").stdout == "id,u\n"
+
+
+def test_wrong_selections_and_columns_name_the_nearest(alflow: Run, campaign: Campaign) -> None:
+    for arguments, hint in ((["uu>1"], "did you mean u?"), (["-c", "formla"], "formula"), (["-s", "-e_hul"], "e_hull")):
+        found = alflow("ls", *arguments, code=1)
+        assert found.stdout == ""
+        assert found.stderr.startswith("error: ")
+        assert hint in found.stderr
+
+
+def test_columns_change_as_in_ase() -> None:
+    assert [column.key for column in choose_columns(None)] == list(DEFAULT)
+    assert [column.key for column in choose_columns("u,id")] == ["u", "id"]
+    changed = [column.key for column in choose_columns("+volume,-reason")]
+    assert changed == [key for key in DEFAULT if key != "reason"] + ["volume"]
+    with pytest.raises(SelectionError, match="did you mean volume"):
+        choose_columns("+volum")
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "default", "ledger url", "ledger path", "by name", "environment"])
+def test_every_way_to_name_a_campaign(
+    alflow: Run, campaign: Campaign, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: list[object] = []
+    if how != "default":
+        elsewhere = campaign.file.parent / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+    match how:
+        case "file":
+            arguments = ["-C", campaign.file]
+        case "folder":
+            arguments = ["-C", campaign.file.parent]
+        case "ledger url":
+            arguments = ["-L", campaign.url]
+        case "ledger path":
+            arguments = ["-L", campaign.url.removeprefix("sqlite:///")]
+        case "by name":
+            arguments = ["-L", campaign.url, "-C", campaign.name]
+        case "environment":
+            monkeypatch.setenv("ALFLOW_LEDGER", campaign.url)
+    assert len(alflow("ls", *arguments, "--json").json()) == len(campaign.ids)
+
+
+def test_only_campaign_file_here_is_meant(alflow: Run, campaign: Campaign) -> None:
+    campaign.file.rename(campaign.file.with_name("mine.yaml"))
+    campaign.file.with_name("alflow-worker.yaml").write_text("batch: 2\n")
+    assert alflow("ls", "--json").json()
+    campaign.file.with_name("other.yaml").write_text(campaign.file.with_name("mine.yaml").read_text())
+    found = alflow("ls", code=1)
+    assert "2 campaign files" in found.stderr
+    assert "mine.yaml, other.yaml" in found.stderr
+
+
+def test_missing_campaigns_and_ledgers(alflow: Run, campaign: Campaign) -> None:
+    assert "gone.yaml does not exist" in alflow("ls", "-C", "gone.yaml", code=1).stderr
+    assert "there is no ledger at" in alflow("ls", "-L", "gone.db", code=1).stderr
+    assert not campaign.file.with_name("gone.db").exists()
+    assert "ni-pt" in alflow("ls", "-L", campaign.url, "-C", "ni-ptt", code=1).stderr
+    assert "by its name" in alflow("ls", "-C", "ni-pt", code=1).stderr
+
+
+def test_show(alflow: Run, campaign: Campaign) -> None:
+    labelled, uncertain = (alflow("show", campaign.ids[i]).stdout for i in (1, 2))
+    assert f"Candidate {campaign.ids[1]}  Ni3Pt  labelled" in labelled
+    assert "Pm-3m (221)" in labelled
+    assert "pressure" in labelled
+    assert "u 3.50" in uncertain
+    assert "above hull 0.0120 ± 0.0100 eV/atom" in uncertain
+    assert "label " not in uncertain
+    assert "site 3" in alflow("show", campaign.ids[2], "--sites").stdout
+
+
+def test_show_as_json_holds_everything(alflow: Run, campaign: Campaign) -> None:
+    one = alflow("show", campaign.ids[1], "--json").json()
+    geometry = one["structure"]
+    structure = Structure(**{k: geometry[k] for k in ("cell", "pbc", "numbers", "positions", "charge", "moments")})
+    assert structure.content_hash == one["content_hash"]
+    assert one["labels"][0]["theory"]["name"] == "emt"
+    assert one["labels"][0]["properties"]["energy"] == pytest.approx(-0.413, abs=0.1)
+    assert len(one["labels"][0]["properties"]["forces"]) == 4
+    several = alflow("show", *campaign.ids[:2], "--json").json()
+    assert [row["id"] for row in several] == list(campaign.ids[:2])
+
+
+def test_why(alflow: Run, campaign: Campaign) -> None:
+    duplicate, failed = (alflow("why", campaign.ids[i]).stdout for i in (4, 6))
+    assert f"duplicate of candidate {campaign.ids[0]}" in duplicate
+    assert "the cell is too small" in failed
+    found = alflow("why", campaign.ids[4], "--json").json()
+    assert found["id"] == campaign.ids[4]
+    assert len(found["sentences"]) >= 2
+
+
+def test_unknown_candidates(alflow: Run, campaign: Campaign) -> None:
+    for command in ("show", "why"):
+        found = alflow(command, 999, code=1)
+        assert "999" in found.stderr
+        assert found.stdout == ""
