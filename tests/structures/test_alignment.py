@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def assert_carries(isometry: Isometry | None, a: Atoms, b: Atoms, tolerance: flo
 
 @pytest.mark.parametrize("policy", [IDENTICAL, REDUNDANT, PHASE], ids=lambda p: str(p.relation))
 @pytest.mark.parametrize("name", zoo())
-def test_every_disguise_is_recognised(name, policy):
+def test_every_disguise_is_recognised(name: str, policy: DuplicatePolicy) -> None:
     rng = np.random.default_rng(len(name))
     atoms = zoo()[name]
     for _ in range(5):
@@ -47,7 +48,7 @@ def test_every_disguise_is_recognised(name, policy):
         assert found.max_strain < 1e-9
 
 
-def test_the_answer_does_not_depend_on_which_comes_first():
+def test_the_answer_does_not_depend_on_which_comes_first() -> None:
     rng = np.random.default_rng(2)
     for atoms in (perovskite(), random_crystal(rng, 6, ("Cu", "Au"))):
         a, b = atoms, disguise(jiggled(atoms, rng, 0.008), rng, Disguise(supercell=1))
@@ -62,7 +63,7 @@ def test_the_answer_does_not_depend_on_which_comes_first():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_near_misses_are_never_merged(seed):
+def test_near_misses_are_never_merged(seed: int) -> None:
     rng = np.random.default_rng(seed)
     atoms = random_crystal(rng, int(rng.integers(2, 12)), ("Cu", "Au"))
     what = Disguise(supercell=2)
@@ -74,7 +75,7 @@ def test_near_misses_are_never_merged(seed):
             assert match(atoms, disguise(one_moved(atoms, rng, 0.1), rng, what), policy) is None
 
 
-def test_one_atom_of_64_moved_by_a_tenth_of_an_angstrom_is_seen():
+def test_one_atom_of_64_moved_by_a_tenth_of_an_angstrom_is_seen() -> None:
     rng = np.random.default_rng(0)
     for perfect in (bulk("Si", cubic=True) * 2, bulk("Al", cubic=True) * (4, 2, 2)):
         assert len(perfect) == 64
@@ -85,7 +86,7 @@ def test_one_atom_of_64_moved_by_a_tenth_of_an_angstrom_is_seen():
         assert match(perfect, moved, REDUNDANT) is not None
 
 
-def test_redundant_ends_at_its_displacement():
+def test_redundant_ends_at_its_displacement() -> None:
     rng = np.random.default_rng(3)
     atoms = random_crystal(rng, 8, ("Cu", "Au"))
     for size, expected in ((0.012, True), (0.02, False)):
@@ -94,7 +95,7 @@ def test_redundant_ends_at_its_displacement():
         assert (match(atoms, moved, REDUNDANT) is not None) is expected
 
 
-def test_identical_ends_at_its_strain_and_displacement():
+def test_identical_ends_at_its_strain_and_displacement() -> None:
     rng = np.random.default_rng(4)
     atoms = random_crystal(rng, 6, ("Cu", "Au"))
     assert match(atoms, strained(atoms, rng, 5e-6), IDENTICAL) is not None
@@ -103,14 +104,14 @@ def test_identical_ends_at_its_strain_and_displacement():
     assert match(atoms, one_moved(atoms, rng, 3e-4), IDENTICAL) is None
 
 
-def test_a_swap_in_a_large_ordered_cell_is_seen():
+def test_a_swap_in_a_large_ordered_cell_is_seen() -> None:
     rng = np.random.default_rng(5)
     ordered = bulk("CsCl", "cesiumchloride", a=4.1) * (3, 2, 2)
     for policy in (IDENTICAL, REDUNDANT, PHASE):
         assert match(ordered, disguise(one_swapped(ordered, rng), rng, Disguise(supercell=1)), policy) is None
 
 
-def test_homometric_crystals_are_told_apart():
+def test_homometric_crystals_are_told_apart() -> None:
     # Patterson's cyclotomic pair on a ring of eight: the same differences, not congruent
     def ring(marks: list[int], n: int) -> Atoms:
         positions = [[1.2 * m, 0.0, 0.0] for m in marks]
@@ -127,7 +128,7 @@ def test_homometric_crystals_are_told_apart():
         assert match(one, ring([7, 0, 2, 3], 8), policy) is not None
 
 
-def test_the_homometric_molecules_of_bloom_are_told_apart():
+def test_the_homometric_molecules_of_bloom_are_told_apart() -> None:
     # the same multiset of distances: {0, 1, 4, 10, 12, 17} and {0, 1, 8, 11, 13, 17} on a line
     marks = ([0, 1, 4, 10, 12, 17], [0, 1, 8, 11, 13, 17])
     one, other = (Atoms("C6", positions=[[float(m), 0.0, 0.0] for m in row]) for row in marks)
@@ -148,7 +149,7 @@ def polytype(layers: str, a: float = 2.55) -> Atoms:
 
 
 @pytest.mark.parametrize("policy", [IDENTICAL, REDUNDANT, PHASE], ids=lambda p: str(p.relation))
-def test_polytypes_are_told_apart_and_recognised(policy):
+def test_polytypes_are_told_apart_and_recognised(policy: DuplicatePolicy) -> None:
     rng = np.random.default_rng(6)
     stackings = ["ABC", "AB", "ABAC", "ABCACB", "ABABAC"]
     crystals = [polytype(s) for s in stackings]
@@ -161,7 +162,7 @@ def test_polytypes_are_told_apart_and_recognised(policy):
 # -- mirror images, moments, charge ----------------------------------------------------------------------------------
 
 
-def test_mirror_images_are_one_by_policy():
+def test_mirror_images_are_one_by_policy() -> None:
     rng = np.random.default_rng(7)
     left = molecule("CH3CH2OH")
     left.positions[3:6] += rng.normal(size=(3, 3)) * 0.3
@@ -181,7 +182,7 @@ def test_mirror_images_are_one_by_policy():
     assert match(chiral, mirrored, DuplicatePolicy.identical(mirror=False)) is None
 
 
-def test_a_proper_rotation_is_preferred():
+def test_a_proper_rotation_is_preferred() -> None:
     found = match(perovskite(), disguise(perovskite(), np.random.default_rng(1)), IDENTICAL)
     assert found is not None
     assert found.det == 1
@@ -193,7 +194,7 @@ def iron(moments: list[float] | list[list[float]]) -> Atoms:
     return atoms
 
 
-def test_collinear_moments_agree_up_to_a_global_flip():
+def test_collinear_moments_agree_up_to_a_global_flip() -> None:
     rng = np.random.default_rng(8)
     ferri = iron([2.0, -1.0, 2.0, -1.0])
     flipped = iron([-2.0, 1.0, -2.0, 1.0])
@@ -208,7 +209,7 @@ def test_collinear_moments_agree_up_to_a_global_flip():
 @pytest.mark.parametrize(
     "other", [[2.0, 2.0, 2.0, 2.0], [2.0, -2.0, 2.0, -2.0], [2.0, 2.0, -2.0, -2.0], [2.1, 2.1, 2.1, 2.1], None]
 )
-def test_another_spin_state_is_another_structure(other):
+def test_another_spin_state_is_another_structure(other: Any) -> None:
     states: list[list[float] | None] = [
         [2.0, 2.0, 2.0, 2.0],
         [2.0, -2.0, 2.0, -2.0],
@@ -226,7 +227,7 @@ def test_another_spin_state_is_another_structure(other):
         assert match(atoms, disguised, PHASE) is not None
 
 
-def test_vector_moments_turn_as_axial_vectors():
+def test_vector_moments_turn_as_axial_vectors() -> None:
     rng = np.random.default_rng(10)
     atoms = random_crystal(rng, 4, ("Fe", "O"))
     atoms.set_initial_magnetic_moments(rng.normal(size=(4, 3)))
@@ -243,14 +244,14 @@ def test_vector_moments_turn_as_axial_vectors():
     assert match(atoms, collinear, IDENTICAL) is None
 
 
-def test_charge_has_to_agree():
+def test_charge_has_to_agree() -> None:
     neutral, charged = molecule("H2O"), molecule("H2O")
     charged.info["charge"] = 1.0
     assert match(neutral, charged, PHASE) is None
     assert match(charged, disguise(charged, np.random.default_rng(0)), IDENTICAL) is not None
 
 
-def test_periodicity_and_composition_have_to_agree():
+def test_periodicity_and_composition_have_to_agree() -> None:
     atoms = bulk("Cu", cubic=True)
     slab = atoms.copy()
     slab.pbc = (True, True, False)
@@ -263,7 +264,7 @@ def test_periodicity_and_composition_have_to_agree():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), n_atoms=st.integers(1, 10), elements=st.sampled_from([("Cu",), ("Cu", "Au")]))
-def test_the_same_phase_survives_noise_and_disguise(seed, n_atoms, elements):
+def test_the_same_phase_survives_noise_and_disguise(seed: int, n_atoms: int, elements: tuple[str, ...]) -> None:
     rng = np.random.default_rng(seed)
     atoms = random_crystal(rng, n_atoms, elements)
     one, other = (disguise(jiggled(atoms, rng, 0.02), rng, Disguise(supercell=1)) for _ in range(2))
@@ -271,7 +272,7 @@ def test_the_same_phase_survives_noise_and_disguise(seed, n_atoms, elements):
 
 
 @pytest.mark.parametrize("name", ["copper", "salt", "perovskite", "slab", "two-dimensional", "wire", "ethanol"])
-def test_noisy_supercells_of_different_shape_are_the_same_phase(name):
+def test_noisy_supercells_of_different_shape_are_the_same_phase(name: str) -> None:
     rng = np.random.default_rng(13)
     atoms = zoo()[name]
     sizes = np.where(atoms.pbc, [[2, 1, 3], [1, 3, 1]], 1)
@@ -287,13 +288,13 @@ def test_noisy_supercells_of_different_shape_are_the_same_phase(name):
     assert match(one, other, IDENTICAL) is None
 
 
-def test_one_perfect_cell_matches_its_noisy_supercell():
+def test_one_perfect_cell_matches_its_noisy_supercell() -> None:
     rng = np.random.default_rng(14)
     noisy = disguise(jiggled(bulk("Si", cubic=True), rng, 0.01), rng, Disguise(supercell=2))
     assert_carries(match(bulk("Si"), noisy, REDUNDANT), bulk("Si"), noisy, tolerance=0.015)
 
 
-def test_strain_is_reported():
+def test_strain_is_reported() -> None:
     rng = np.random.default_rng(15)
     atoms = random_crystal(rng, 5, ("Cu", "Au"))
     other = disguise(strained(atoms, rng, 0.0015), rng)
@@ -305,7 +306,7 @@ def test_strain_is_reported():
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.2])
-def test_any_volume_by_policy(factor):
+def test_any_volume_by_policy(factor: float) -> None:
     rng = np.random.default_rng(16)
     atoms = perovskite()
     other = disguise(atoms, rng)
@@ -346,7 +347,7 @@ def brute_force_minimum(a: np.ndarray, b: np.ndarray, length: float) -> float:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_brute_force_agrees_on_small_cubic_cells(seed):
+def test_brute_force_agrees_on_small_cubic_cells(seed: int) -> None:
     rng = np.random.default_rng(seed)
     length, n = 4.5, 3
     policy = PHASE.model_copy(update={"rms_displacement": 0.18})
@@ -370,7 +371,7 @@ def test_brute_force_agrees_on_small_cubic_cells(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_crystals_of_one_cell_are_never_merged_unless_brute_force_says_so(seed):
+def test_random_crystals_of_one_cell_are_never_merged_unless_brute_force_says_so(seed: int) -> None:
     rng = np.random.default_rng(100 + seed)
     length = 3.9
     for _ in range(12):
@@ -383,7 +384,7 @@ def test_random_crystals_of_one_cell_are_never_merged_unless_brute_force_says_so
             assert (match(pair[0], pair[1], policy) is not None) == (least < 0.18)
 
 
-def test_derived_cells_of_the_same_shape_are_told_apart():
+def test_derived_cells_of_the_same_shape_are_told_apart() -> None:
     # L1_0 and the alternating (110) order have the same composition and the same neighbours of a site in the plane
     cell = bulk("Cu", cubic=True)
     one, other = make_supercell(cell, np.diag([2, 1, 1])), make_supercell(cell, np.diag([2, 1, 1]))

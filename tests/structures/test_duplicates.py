@@ -1,4 +1,6 @@
 import itertools
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ def as_partition(labels: np.ndarray, order: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(int(order[i]) for i in np.flatnonzero(labels == k)) for k in np.unique(labels)}
 
 
-def test_labels_number_the_groups_by_first_appearance():
+def test_labels_number_the_groups_by_first_appearance() -> None:
     copper, gold = bulk("Cu"), bulk("Au")
     labels = find_duplicates([gold, copper, gold.copy(), bulk("Cu", cubic=True), copper], IDENTICAL)
     np.testing.assert_array_equal(labels, [0, 1, 0, 1, 1])
@@ -35,13 +37,13 @@ def test_labels_number_the_groups_by_first_appearance():
     assert len(find_duplicates([], IDENTICAL)) == 0
 
 
-def test_structures_and_atoms_may_be_mixed():
+def test_structures_and_atoms_may_be_mixed() -> None:
     copper = bulk("Cu")
     np.testing.assert_array_equal(find_duplicates([copper, Structure.from_atoms(copper)], IDENTICAL), [0, 0])
 
 
 @pytest.mark.parametrize("policy", [IDENTICAL, REDUNDANT, DuplicatePolicy.same_phase()], ids=lambda p: str(p.relation))
-def test_every_kind_of_structure_is_grouped_with_its_disguises(policy):
+def test_every_kind_of_structure_is_grouped_with_its_disguises(policy: DuplicatePolicy) -> None:
     rng = np.random.default_rng(0)
     pool, truth = [], []
     for k, atoms in enumerate(zoo().values()):
@@ -55,7 +57,7 @@ def test_every_kind_of_structure_is_grouped_with_its_disguises(policy):
 
 
 @pytest.mark.parametrize("policy", [IDENTICAL, REDUNDANT], ids=lambda p: str(p.relation))
-def test_a_path_in_steps_of_a_hundredth_never_merges_end_to_end(policy):
+def test_a_path_in_steps_of_a_hundredth_never_merges_end_to_end(policy: DuplicatePolicy) -> None:
     rng = np.random.default_rng(1)
     start = random_crystal(rng, 6, ("Cu", "Au"))
     step = rng.normal(size=3)
@@ -78,7 +80,7 @@ def test_a_path_in_steps_of_a_hundredth_never_merges_end_to_end(policy):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_partition_does_not_depend_on_the_order(seed):
+def test_the_partition_does_not_depend_on_the_order(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pool: list[Atoms] = []
     for k in range(4):
@@ -110,22 +112,21 @@ def hermite_normal_forms(n: int) -> list[np.ndarray]:
     ("lattice", "n", "count"),
     [("fcc", 2, 2), ("fcc", 3, 3), ("fcc", 4, 12), ("bcc", 2, 2), ("bcc", 3, 3), ("bcc", 4, 12)],
 )
-def test_derivative_superstructures_are_counted_as_hart_and_forcade_do(lattice, n, count):
+def test_derivative_superstructures_are_counted_as_hart_and_forcade_do(lattice: Any, n: int, count: int) -> None:
     parent = bulk("Cu", lattice, a=3.6)
     derived: list[Structure] = []
     for form in hermite_normal_forms(n):
         cell = make_supercell(parent, form)
-        for labels in itertools.product((29, 79), repeat=n):
-            if 29 in labels and 79 in labels and 2 * labels.count(79) <= n:
-                cell.numbers = labels
+        for species in itertools.product((29, 79), repeat=n):
+            if 29 in species and 79 in species and 2 * species.count(79) <= n:
+                cell.numbers = species
                 structure = Structure.from_atoms(cell)
                 if motif(structure, IDENTICAL).n_sites == n:
                     derived.append(structure)
     labels = find_duplicates(derived, IDENTICAL)
     leaders = [derived[i] for i in np.unique(labels, return_index=True)[1]]
-    swap = {29: 79, 79: 29}
     exchanged = [
-        Structure(cell=s.cell, pbc=s.pbc, numbers=[swap[int(z)] for z in s.numbers], positions=s.positions)
+        Structure(cell=s.cell, pbc=s.pbc, numbers=np.where(s.numbers == 29, 79, 29), positions=s.positions)
         for s in leaders
     ]
     both = find_duplicates(leaders + exchanged, IDENTICAL)
@@ -136,7 +137,7 @@ def test_derivative_superstructures_are_counted_as_hart_and_forcade_do(lattice, 
 # -- the index ----------------------------------------------------------------------------------------------------
 
 
-def test_the_index_answers_with_the_first_stored_match_and_its_isometry():
+def test_the_index_answers_with_the_first_stored_match_and_its_isometry() -> None:
     rng = np.random.default_rng(2)
     index = DuplicateIndex(REDUNDANT)
     pool = [random_crystal(rng, 5, ("Cu", "Au")) for _ in range(8)]
@@ -155,7 +156,7 @@ def test_the_index_answers_with_the_first_stored_match_and_its_isometry():
     assert index.find(Structure.from_atoms(bulk("Ni"))) is None
 
 
-def test_structures_are_loaded_only_for_a_comparison():
+def test_structures_are_loaded_only_for_a_comparison() -> None:
     rng = np.random.default_rng(3)
     pool = [Structure.from_atoms(random_crystal(rng, 4, ("Cu", "Au"))) for _ in range(6)]
     stored = [(fingerprint(s).to_bytes(), s.to_bytes()) for s in pool]
@@ -167,7 +168,7 @@ def test_structures_are_loaded_only_for_a_comparison():
 
     index = DuplicateIndex(IDENTICAL)
     for k, (blob, _) in enumerate(stored):
-        index.add(k, lambda k=k: loader(k), Fingerprint.from_bytes(blob))
+        index.add(k, partial(loader, k), Fingerprint.from_bytes(blob))
     assert loaded == []
     twin = Structure.from_atoms(disguise(pool[4].to_atoms(), rng))
     for _ in range(2):
@@ -177,7 +178,7 @@ def test_structures_are_loaded_only_for_a_comparison():
     assert loaded == [4]
 
 
-def test_many_entries_of_one_bucket_are_found_after_sorting():
+def test_many_entries_of_one_bucket_are_found_after_sorting() -> None:
     rng = np.random.default_rng(4)
     pool = [bulk("Cu", "fcc", a=3.0 + 0.001 * k) for k in range(700)]
     index = DuplicateIndex(IDENTICAL)
@@ -191,7 +192,7 @@ def test_many_entries_of_one_bucket_are_found_after_sorting():
     assert index.find(Structure.from_atoms(bulk("Cu", "fcc", a=3.0005))) is None
 
 
-def test_a_small_cache_changes_nothing():
+def test_a_small_cache_changes_nothing() -> None:
     rng = np.random.default_rng(5)
     pool = [random_crystal(rng, 3, ("Cu", "Au")) for _ in range(5)]
     index = DuplicateIndex(IDENTICAL, cache=1)
@@ -204,7 +205,7 @@ def test_a_small_cache_changes_nothing():
             assert match.key == k
 
 
-def test_a_fingerprint_of_another_version_is_refused():
+def test_a_fingerprint_of_another_version_is_refused() -> None:
     structure = Structure.from_atoms(bulk("Cu"))
     one = fingerprint(structure)
     old = Fingerprint(bucket=one.bucket, leading=one.leading, vector=one.vector, version=0)

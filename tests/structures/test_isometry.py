@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def example() -> tuple[Structure, Structure, Isometry]:
     return a, b, found
 
 
-def test_json_round_trip():
+def test_json_round_trip() -> None:
     _, _, one = example()
     back = Isometry.from_dict(json.loads(json.dumps(one.to_dict())))
     for name in ("rotation", "translation", "strain", "site_map", "inverse_site_map"):
@@ -26,12 +27,12 @@ def test_json_round_trip():
     assert (back.max_displacement, back.moment_sign, back.det) == (one.max_displacement, one.moment_sign, one.det)
 
 
-def test_the_inverse_undoes_the_map():
+def test_the_inverse_undoes_the_map() -> None:
     a, _, one = example()
     np.testing.assert_allclose(one.inverse().apply(one.apply(a.positions)), a.positions, atol=1e-12)
 
 
-def test_the_inverse_undoes_a_strained_map():
+def test_the_inverse_undoes_a_strained_map() -> None:
     rng = np.random.default_rng(1)
     symmetric = rng.normal(size=(3, 3)) * 0.01
     _, _, one = example()
@@ -51,6 +52,6 @@ def test_the_inverse_undoes_a_strained_map():
 
 
 @pytest.mark.parametrize("content", [{}, {"rotation": 1}, {"nonsense": []}])
-def test_damaged_content_is_refused(content):
+def test_damaged_content_is_refused(content: dict[str, Any]) -> None:
     with pytest.raises(StructureError, match="isometry"):
         Isometry.from_dict(content)

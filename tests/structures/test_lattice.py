@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ FCC = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]) * 1.8
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_reduction_keeps_the_lattice_and_is_as_short_as_ase(seed):
+def test_reduction_keeps_the_lattice_and_is_as_short_as_ase(seed: int) -> None:
     rng = np.random.default_rng(seed)
     lattice = random_unimodular(rng, np.ones(3, dtype=bool), steps=12) @ rng.normal(size=(3, 3)) * 3
     reduced, transform = reduced_lattice(lattice)
@@ -33,7 +34,7 @@ def test_reduction_keeps_the_lattice_and_is_as_short_as_ase(seed):
 
 
 @pytest.mark.parametrize("d", [0, 1, 2])
-def test_reduction_and_measure_of_fewer_directions(d):
+def test_reduction_and_measure_of_fewer_directions(d: int) -> None:
     lattice = np.array([[3.0, 0.0, 0.0], [10.0, 4.0, 0.0]])[:d]
     reduced, _ = reduced_lattice(lattice)
     assert reduced.shape == (d, 3)
@@ -43,14 +44,14 @@ def test_reduction_and_measure_of_fewer_directions(d):
     np.testing.assert_allclose(unit_normals(reduced) @ reduced.T, 0.0, atol=1e-12)
 
 
-def test_lattice_points_are_all_within_the_radius():
+def test_lattice_points_are_all_within_the_radius() -> None:
     points = lattice_points(reduced_lattice(FCC)[0], 1.8 * np.sqrt(2.0) + 1e-6)
     assert len(points) == 13
     brute = np.array(list(itertools.product(range(-6, 7), repeat=3))) @ FCC
     assert len(lattice_points(reduced_lattice(FCC)[0], 8.0)) == (np.linalg.norm(brute, axis=1) <= 8.0).sum()
 
 
-def test_small_differences_are_wrapped_to_the_shortest_image():
+def test_small_differences_are_wrapped_to_the_shortest_image() -> None:
     rng = np.random.default_rng(1)
     lattice, _ = reduced_lattice(rng.normal(size=(3, 3)) * 4)
     small = rng.normal(size=(50, 3)) * 0.02
@@ -58,7 +59,7 @@ def test_small_differences_are_wrapped_to_the_shortest_image():
     np.testing.assert_allclose(wrap_small(shifted, lattice), small, atol=1e-12)
 
 
-def test_hermite_basis_spans_the_same_integers():
+def test_hermite_basis_spans_the_same_integers() -> None:
     rows = np.array([[4, 0, 0], [0, 4, 0], [0, 0, 4], [2, 2, 0], [1, 3, 2]])
     basis = hermite_basis(rows)
     assert (np.tril(basis, -1) == 0).all()
@@ -68,7 +69,7 @@ def test_hermite_basis_spans_the_same_integers():
     assert round(abs(float(np.linalg.det(basis)))) == 16
 
 
-def test_intersection_of_a_double_and_a_triple_cell_is_the_sixfold_one():
+def test_intersection_of_a_double_and_a_triple_cell_is_the_sixfold_one() -> None:
     common = intersection(np.diag([2, 1, 1]), np.diag([3, 1, 1]))
     assert abs(round(float(np.linalg.det(common)))) == 6
     for rows in (np.diag([2, 1, 1]), np.diag([3, 1, 1])):
@@ -77,7 +78,7 @@ def test_intersection_of_a_double_and_a_triple_cell_is_the_sixfold_one():
 
 
 @pytest.mark.parametrize(("lattice", "order"), [(FCC, 48), (np.eye(3) * 3.0, 48), (np.diag([3.0, 3.0, 4.0]), 16)])
-def test_maps_of_a_lattice_onto_itself_are_its_point_group(lattice, order):
+def test_maps_of_a_lattice_onto_itself_are_its_point_group(lattice: Any, order: Any) -> None:
     rng = np.random.default_rng(3)
     turned = lattice @ random_orthogonal(rng, mirror=True).T
     source, target = reduced_lattice(lattice)[0], reduced_lattice(turned)[0]
@@ -86,7 +87,7 @@ def test_maps_of_a_lattice_onto_itself_are_its_point_group(lattice, order):
     np.testing.assert_allclose(principal_stretches(source, images), 1.0, atol=1e-9)
 
 
-def test_maps_onto_a_sublattice_hit_lattice_points():
+def test_maps_onto_a_sublattice_hit_lattice_points() -> None:
     source, _ = reduced_lattice(np.eye(3) * 3.6)
     target, _ = reduced_lattice(FCC)
     images = lattice_maps(source, target, 4, 1e-4)
@@ -95,7 +96,7 @@ def test_maps_onto_a_sublattice_hit_lattice_points():
     np.testing.assert_allclose(coordinates, np.rint(coordinates), atol=1e-9)
 
 
-def test_maps_are_limited_by_strain():
+def test_maps_are_limited_by_strain() -> None:
     strained, _ = reduced_lattice(FCC @ np.diag([1.0, 1.0, 1.004]))
     assert len(lattice_maps(strained, reduced_lattice(FCC)[0], 1, 0.003)) == 0
     assert len(lattice_maps(strained, reduced_lattice(FCC)[0], 1, 0.005)) == 48

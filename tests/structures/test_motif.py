@@ -12,14 +12,13 @@ from tests.disguises import Disguise, disguise, jiggled
 IDENTICAL = DuplicatePolicy.identical()
 
 
-@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
 @pytest.mark.parametrize("name", [n for n, a in zoo().items() if a.pbc.all()])
-def test_supercells_are_reduced_to_what_spglib_calls_primitive(name):
+def test_supercells_are_reduced_to_what_spglib_calls_primitive(name: str) -> None:
     rng = np.random.default_rng(3)
     atoms = zoo()[name]
-    primitive = len(
-        spglib.find_primitive((atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers))[2]
-    )
+    found = spglib.find_primitive((atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist()))
+    assert found is not None
+    primitive = len(found[2])
     for _ in range(3):
         structure = Structure.from_atoms(disguise(atoms, rng, Disguise(supercell=6)))
         prepared = motif(structure, IDENTICAL)
@@ -28,7 +27,7 @@ def test_supercells_are_reduced_to_what_spglib_calls_primitive(name):
         assert prepared.deviation < 1e-9
 
 
-def test_slabs_are_reduced_in_their_plane_only():
+def test_slabs_are_reduced_in_their_plane_only() -> None:
     atoms = zoo()["slab"]
     structure = Structure.from_atoms(disguise(atoms * (2, 3, 1), np.random.default_rng(0)))
     prepared = motif(structure, IDENTICAL)
@@ -36,7 +35,7 @@ def test_slabs_are_reduced_in_their_plane_only():
     assert prepared.lattice.shape == (2, 3)
 
 
-def test_a_jiggled_supercell_is_not_reduced_unless_loosely():
+def test_a_jiggled_supercell_is_not_reduced_unless_loosely() -> None:
     atoms = jiggled(bulk("Cu", cubic=True), np.random.default_rng(0), 0.01)
     structure = Structure.from_atoms(atoms)
     assert motif(structure, IDENTICAL).n_sites == 4
@@ -44,7 +43,7 @@ def test_a_jiggled_supercell_is_not_reduced_unless_loosely():
     assert 0.0 < motif(structure, DuplicatePolicy.same_phase(), tightness=LOOSE).deviation <= 0.09
 
 
-def test_antiferromagnetic_order_doubles_the_cell_where_moments_count():
+def test_antiferromagnetic_order_doubles_the_cell_where_moments_count() -> None:
     atoms = bulk("Fe", cubic=True)
     atoms.set_initial_magnetic_moments([2.0, -2.0])
     structure = Structure.from_atoms(atoms)
@@ -54,7 +53,7 @@ def test_antiferromagnetic_order_doubles_the_cell_where_moments_count():
     assert motif(Structure.from_atoms(atoms), IDENTICAL).n_sites == 1
 
 
-def test_the_torus_tree_agrees_with_brute_force():
+def test_the_torus_tree_agrees_with_brute_force() -> None:
     rng = np.random.default_rng(4)
     for d in (1, 2, 3):
         lattice = (np.diag([4.0, 5.0, 6.0]) + rng.normal(size=(3, 3)) * 0.3)[:d]
@@ -64,7 +63,7 @@ def test_the_torus_tree_agrees_with_brute_force():
         np.testing.assert_array_equal(_periodic_nearest(sites, lattice, points), chosen)
 
 
-def test_large_supercells_use_the_tree():
+def test_large_supercells_use_the_tree() -> None:
     structure = Structure.from_atoms(
         disguise(bulk("Cu", cubic=True) * 4, np.random.default_rng(1), Disguise(supercell=1))
     )

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -19,19 +21,19 @@ from tests.disguises import disguise
         (zoo()["slab"], (0, "")),
     ],
 )
-def test_known_crystals(atoms, expected):
+def test_known_crystals(atoms: Atoms, expected: Any) -> None:
     structure = Structure.from_atoms(atoms)
     assert space_group(structure) == expected
     assert space_group(Structure.from_atoms(disguise(atoms, np.random.default_rng(0)))) == expected
 
 
-def test_noise_beyond_the_tolerance_breaks_the_symmetry():
+def test_noise_beyond_the_tolerance_breaks_the_symmetry() -> None:
     atoms = bulk("Fe", cubic=True)
     atoms.positions[0] += [0.05, 0.02, 0.01]
     assert space_group(Structure.from_atoms(atoms))[0] < 229
     assert space_group(Structure.from_atoms(atoms), symprec=0.3)[0] == 229
 
 
-def test_coinciding_atoms_have_no_space_group():
+def test_coinciding_atoms_have_no_space_group() -> None:
     atoms = Atoms("Cu2", positions=np.zeros((2, 3)), cell=np.eye(3) * 3, pbc=True)
     assert space_group(Structure.from_atoms(atoms)) == (0, "")
