@@ -160,7 +160,10 @@ class ReplayLabeler(InProcessLabeler):
         where = f"frame {found.frame} of {self._path.name}"
         evidence: dict[str, Any] = {"converged": True, "convergence": f"known label, {where}", "frame": found.frame}
         if found.isometry is not None:
-            properties = transfer_properties(properties, found.isometry.inverse(), frame.structure, structure)
+            try:
+                properties = transfer_properties(properties, found.isometry, frame.structure, structure)
+            except StructureError as error:
+                raise LabelFailure(FailureKind.INCONSISTENT, f"the known label, {where}: {error}") from error
             evidence["isometry"] = found.isometry.to_dict()
         return RawOutcome(
             structure=structure, properties=properties, evidence=evidence, warnings=self._disagreement(found.frame)

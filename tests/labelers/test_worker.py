@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alflow.errors import ConfigError
+from alflow.labelers import WorkerConfig, load_worker_config
+
+TEXT = """\
+lease_seconds: 30
+labelers:
+  lj:
+    calculator: ase.calculators.lj.LennardJones
+    arguments: {sigma: 2.3, epsilon: 1e-1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without any configuration, in an empty folder."""
+    home = tmp_path / "home"
+    here = tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.chdir(here)
+    return home
+
+
+def test_without_a_file_there_are_defaults() -> None:
+    assert load_worker_config() == WorkerConfig()
+
+
+def test_a_named_file(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(TEXT)
+    config = load_worker_config(tmp_path / "w.yaml")
+    assert config.lease_seconds == 30
+    assert config.labelers["lj"].arguments == {"sigma": 2.3, "epsilon": 0.1}
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_worker_config(tmp_path / "x.yaml")
+
+
+def test_the_order_of_the_search(tmp_path: Path, nobody: Path) -> None:
+    campaign = tmp_path / "campaign"
+    campaign.mkdir()
+    (nobody / "alflow").mkdir()
+    (nobody / "alflow" / "worker.yaml").write_text("batch: 7")
+    assert load_worker_config(directory=campaign).batch == 7
+    Path("alflow-worker.yaml").write_text("batch: 8")
+    assert load_worker_config(directory=campaign).batch == 8
+    (campaign / "alflow-worker.yaml").write_text("batch: 9")
+    assert load_worker_config(directory=campaign).batch == 9
+
+
+def test_a_mistake_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(TEXT.replace("arguments", "argument"))
+    with pytest.raises(ConfigError, match=r"w\.yaml:5:5: labelers\.lj\.argument: .*did you mean `arguments`"):
+        load_worker_config(tmp_path / "w.yaml")
+
+
+@pytest.mark.parametrize("path", ["EMT", "os; rm", "a.b()", "a..b"])
+def test_an_import_path_is_a_dotted_name(tmp_path: Path, path: str) -> None:
+    (tmp_path / "w.yaml").write_text(f"labelers:\n  x:\n    calculator: '{path}'\n")
+    with pytest.raises(ConfigError, match=r"labelers\.x\.calculator"):
+        load_worker_config(tmp_path / "w.yaml")
