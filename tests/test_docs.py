@@ -80,12 +80,17 @@ def check_alflow(words: list[str]) -> None:
         name = rest.pop(0)
         assert name in command.commands, f"alflow has no command {name!r}"
         command = command.commands[name]
-    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
-    known |= {"--help", "-h"}
-    for word in rest:
-        option = word.partition("=")[0]
+    known: dict[str, bool] = {"--help": False, "-h": False}  # option: does a value follow?
+    for parameter in command.params:
+        takes_value = not (getattr(parameter, "is_flag", False) or getattr(parameter, "count", False))
+        known |= dict.fromkeys([*parameter.opts, *parameter.secondary_opts], takes_value)
+    words_left = iter(rest)
+    for word in words_left:
+        option, has_value, _ = word.partition("=")
         if re.fullmatch(r"--?[a-zA-Z][\w-]*", option):
             assert option in known, f"alflow {command.name} has no option {option}"
+            if known[option] and not has_value:
+                next(words_left, None)
 
 
 def test_shell_blocks_name_commands_that_exist() -> None:
