@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from alflow.ledger import TheoryRow
+    from alflow.loop import CampaignContext
 
 StructureFiles = Annotated[
     list[str],
@@ -105,7 +106,7 @@ def import_(
                 raise StructureError(f"{origin}: {error}") from error
         report.step("read", plural(len(examples), "labelled structure"))
         report.step("import")
-        found = import_labels(ctx, examples, ctx.ledger.theories.get(theory))
+        found = import_labels(ctx, examples, _declared_theory(ctx, theory))
         report.step("import", plural(found.taken, "label"))
         for sentence in found.refused:
             report.note(f"refused: {sentence}")
@@ -119,6 +120,12 @@ def import_(
         {"what": "refused", "n": len(found.refused)},
     ]
     print_rows([Column(key="what", label=""), Column(key="n", label="structures")], [r for r in rows if r["n"]])
+
+
+def _declared_theory(ctx: CampaignContext, name: str) -> TheoryRow:
+    """Return the theory of a name; the campaign's own also goes by its labeler where the campaign gave it no name."""
+    own = ctx.theory
+    return own if name == (own.name or own.labeler) else ctx.ledger.theories.get(name)
 
 
 def read_frames(paths: Sequence[str]) -> Iterator[tuple[Atoms, str]]:

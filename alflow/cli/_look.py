@@ -80,15 +80,16 @@ def ls(
 
     Selections, columns and sorting are those of `ase db`: elements and comparisons joined by commas.
     """
-    from alflow.cli._columns import check_column, choose_columns, drop_empty, values
     from alflow.cli._console import stderr
 
-    chosen = choose_columns(columns)
-    if sort is not None:
-        check_column(sort.removeprefix("-"))
     if limit is None:
         limit = ROWS_ON_TERMINAL if sys.stdout.isatty() and not (as_json or as_csv) else 0
     with opened(campaign, ledger) as target:
+        from alflow.cli._columns import check_column, choose_columns, drop_empty, values
+
+        chosen = choose_columns(columns)
+        if sort is not None:
+            check_column(sort.removeprefix("-"))
         found = target.ledger.candidates(
             selection,
             campaign=None if target.campaign is None else target.campaign.id,
@@ -96,7 +97,7 @@ def ls(
             limit=limit + 1 if limit else None,
             offset=offset,
         )
-        rows = [values(candidate, chosen) for candidate in (found[:limit] if limit else found)]
+    rows = [values(candidate, chosen) for candidate in (found[:limit] if limit else found)]
     if columns is None and not (as_json or as_csv):
         chosen = drop_empty(chosen, rows)
     if rows or as_json or as_csv:

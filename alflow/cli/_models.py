@@ -92,16 +92,16 @@ def train(
             checkpoint_dir=checkpoints,
             progress=lambda p: report.progress("train", *_training_progress(p)),
         )
-        report.step("train", plural(committee.report.epochs, "epoch"))
+        record = committee.report
+        assert record is not None, "a committee that was just trained has its record"
+        report.step("train", plural(record.epochs, "epoch"))
         committee.save(output)
         shutil.rmtree(checkpoints, ignore_errors=True)
         report.done(f"wrote {output}; look at it with `alflow eval {output} TEST`")
     if as_json:
-        print_json({"model": output, **training_summary(committee.report)})
+        print_json({"model": output, **training_summary(record)})
     else:
-        print_rows(
-            [Column(key="what", label=""), Column(key="value", label="", elastic=True)], _summary_rows(committee.report)
-        )
+        print_rows([Column(key="what", label=""), Column(key="value", label="", elastic=True)], _summary_rows(record))
 
 
 def evaluate(

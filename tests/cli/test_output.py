@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 from pydantic import BaseModel
 
 from alflow.cli._output import Column, cell_text, duration, jsonable, plural, print_rows, size
 from alflow.structures import Structure
 
 COLUMNS = (Column(key="id"), Column(key="u", digits=2, unit=""), Column(key="reason", elastic=True))
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": 1, "u": 1.23456, "reason": "the least known, of many"},
     {"id": 12, "u": math.nan, "reason": 'said "no"'},
     {"id": 3, "u": None, "reason": "[bold]markup[/bold]"},
@@ -53,7 +55,7 @@ def test_json_values() -> None:
 
 
 def test_json_of_a_structure_gives_it_back() -> None:
-    structure = Structure(cell=np.eye(3) * 4, pbc=[True] * 3, numbers=[28, 78], positions=[[0, 0, 0], [2, 2, 2]])
+    structure = Structure.from_atoms(Atoms("NiPt", positions=[[0, 0, 0], [2, 2, 2]], cell=[4, 4, 4], pbc=True))
     found = json.loads(json.dumps(jsonable(structure)))
     names = ("cell", "pbc", "numbers", "positions", "charge", "moments")
     assert Structure(**{name: found[name] for name in names}) == structure
