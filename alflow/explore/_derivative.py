@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import spglib
 
 from alflow.errors import StructureError
 from alflow.explore._prototypes import Lattice
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 17
 _SYMPREC = 1e-4
-# Older versions answer None instead of raising.
-_SPGLIB_ERROR: type[Exception] = getattr(spglib, "SpglibError", ValueError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +58,10 @@ class Parent:
         StructureError
             if no symmetry is found (sites that coincide)
         """
+        import spglib
+
+        # Older versions answer None instead of raising.
+        spglib_error: type[Exception] = getattr(spglib, "SpglibError", ValueError)
         sets = [tuple(sorted(set(labels))) for labels in allowed]
         kinds = sorted(set(sets))
         types = [kinds.index(labels) for labels in sets]
@@ -68,7 +69,7 @@ class Parent:
         try:
             primitive = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=_SYMPREC)
             symmetry = None if primitive is None else spglib.get_symmetry(primitive, symprec=_SYMPREC)
-        except _SPGLIB_ERROR as error:
+        except spglib_error as error:
             raise StructureError(f"the parent lattice has no symmetry that spglib finds: {error}") from error
         if primitive is None or symmetry is None:
             raise StructureError("the parent lattice has no symmetry that spglib finds; do two of its sites coincide?")

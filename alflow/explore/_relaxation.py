@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import linprog
 
 from alflow.errors import PotentialError
 from alflow.explore._relax import Relaxed, RelaxStop, relax_batch
@@ -99,6 +98,8 @@ def _above_hull(results: Sequence[Relaxed]) -> list[float | None]:
     The hull at a composition x is the cheapest mixture of the relaxed structures: min Σ w_j e_j with Σ w_j x_j = x and
     Σ w_j = 1, w ≥ 0. It is a rough guide; stability is judged elsewhere, on labels.
     """
+    from scipy.optimize import linprog
+
     relaxed = [r for r in results if r.converged]
     if not relaxed:
         return [None] * len(results)

@@ -163,7 +163,7 @@ class Round0Settings(ExploreSettings):
     n_pool: int = Field(
         default=0,
         ge=0,
-        description="structures drawn at random from those that files or a person gave; for campaigns over known structures",
+        description="structures drawn at random from those that files or a person gave (known pools)",
     )
     parents: tuple[PrototypeName, ...] = Field(
         default=("fcc", "bcc", "hcp"), min_length=1, description="lattices of the random cells, taken in turn"
