@@ -52,7 +52,7 @@ $(VENV)/.with-docs: $(VENV)/.with-base
 
 demo: $(VENV)/.with-base  ## a whole campaign on Ni-Pt with the EMT potential, three minutes
 	@$(BIN)/alflow run examples/ni-pt/campaign.yaml || test $$? -eq 3
-	@$(BIN)/alflow report examples/ni-pt/campaign.yaml
+	@$(BIN)/alflow report examples/ni-pt/campaign.yaml --output examples/ni-pt/report.html
 
 test: check  ## checks, then every test but the integration and slow ones
 	$(PYTEST) -m "not integration and not slow"

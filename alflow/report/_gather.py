@@ -35,7 +35,7 @@ from alflow.report._data import (
     RoundSummary,
     SourceFlow,
 )
-from alflow.report._hull import gather_hull, references
+from alflow.report._hull import baseline, gather_hull
 
 if TYPE_CHECKING:
     from alflow.ledger import Ledger
@@ -253,7 +253,7 @@ def _array(value: float | None) -> Any:
 
 
 def _parity(ledger: Ledger, records: Records, calibrations: Mapping[int, Calibration]) -> tuple[ParityPoint, ...]:
-    reference = references(records.labels)
+    reference = baseline(records.labels)
     label_of = {label.structure_id: label for label in records.labels}
     candidates = {c.id: c for c in records.candidates}
     last: dict[int, Any] = {}
@@ -268,7 +268,7 @@ def _parity(ledger: Ledger, records: Records, calibrations: Mapping[int, Calibra
             continue
         composition = label.structure.composition
         n_atoms = label.structure.n_atoms
-        offset = sum(reference.get(element, 0.0) * n for element, n in composition.items()) / n_atoms
+        offset = sum(reference[element] * n for element, n in composition.items()) / n_atoms
         calibration = calibrations.get(score.round_index)
         kind = None if calibration is None else calibration.energy
         points.append(

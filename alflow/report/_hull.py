@@ -34,20 +34,36 @@ def references(labels: Sequence[LabelRow]) -> dict[str, float]:
     return lowest
 
 
+def baseline(labels: Sequence[LabelRow]) -> dict[str, float]:
+    """Energy per element, eV/atom, to subtract before energies of several compositions are compared in one figure.
+
+    The labelled elements where all of them are there; else the least-squares fit to all labels, which lies in the
+    middle of them and serves the same purpose.
+    """
+    found = references(labels)
+    elements = sorted({element for label in labels for element in label.structure.elements})
+    if set(elements) <= set(found):
+        return found
+    counts = np.array([[label.structure.composition.get(e, 0) for e in elements] for label in labels], dtype=float)
+    energies = np.array([label.properties.hull_energy for label in labels])
+    fitted = np.linalg.lstsq(counts, energies, rcond=None)[0]
+    return dict(zip(elements, map(float, fitted), strict=True))
+
+
 def gather_hull(
     candidates: Sequence[CandidateRow],
     labels: Sequence[LabelRow],
     settings: Mapping[str, Any],
     snapshot: HullRow | None,
 ) -> Hull | None:
-    """Build the hull of the labels, and place labels and predictions against it; None where there is no label.
+    """Build the hull of the labels, and place labels and predictions against it; None without labels or discovery.
 
     A label at any geometry is an upper bound on the energy of its phase, so the hull of the labels is trustworthy from
     above; a compound is *confirmed* only by a label at its relaxed geometry.
     """
-    if not labels:
-        return None
     discovery = DiscoverySettings.model_validate(dict(settings))
+    if not labels or not discovery.enabled:
+        return None
     own = build_hull(
         ids=[label.id for label in labels],
         compositions=[label.structure.composition for label in labels],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from alflow.ledger import CandidateState, Ledger, Stream
 from alflow.potentials import Kind
 from alflow.report._data import Fate, ReportData
 from alflow.report._gather import gather, group_reason
+from alflow.report._hull import baseline, gather_hull
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,55 @@ def line(data: ReportData) -> tuple[list[float], list[float]]:
     assert data.hull is not None
     vertices = sorted((c.fractions[1], c.formation) for c in data.hull.compounds)
     return [x for x, _ in vertices], [e for _, e in vertices]
+
+
+def test_without_discovery_there_is_no_phase_diagram(ledger: Ledger) -> None:
+    row = ledger.campaigns.get("ni-pt")
+    candidates = ledger.pool.rows(ledger.pool.ids(row.id))
+    labels = ledger.labels.accepted(ledger.theories.get("toy").id, row.id)
+    assert gather_hull(candidates, labels, {}, None) is not None
+    assert gather_hull(candidates, labels, {"enabled": False}, None) is None
+    assert gather_hull(candidates, [], {}, None) is None
+
+
+def test_without_a_snapshot_the_labels_alone_decide(ledger: Ledger) -> None:
+    row = ledger.campaigns.get("ni-pt")
+    labels = ledger.labels.accepted(ledger.theories.get("toy").id, row.id)
+    hull = gather_hull(ledger.pool.rows(ledger.pool.ids(row.id)), labels, {"max_force": 1e-9}, None)
+    assert hull is not None
+    assert all(c.confirmed for c in hull.compounds)
+    assert all(c.p_stable is None for c in hull.compounds)
+
+
+def test_a_verdict_of_the_campaign_counts(ledger: Ledger) -> None:
+    row = ledger.campaigns.get("ni-pt")
+    labels = ledger.labels.accepted(ledger.theories.get("toy").id, row.id)
+    candidates = ledger.pool.rows(ledger.pool.ids(row.id))
+    snapshot = ledger.hulls.latest(row.id)
+    assert snapshot is not None
+    doubted = next(c for c in candidates if c.id == snapshot.stable[-1]["id"])
+    less = replace(
+        snapshot,
+        stable=snapshot.stable[:-1],
+        spread={"unconfirmed": [{"id": doubted.id, "reason": "a rival lies lower"}]},
+    )
+    hull = gather_hull(candidates, labels, {}, less)
+    assert hull is not None
+    open_ = [(c.candidate_id, c.remark) for c in hull.compounds if not c.confirmed]
+    assert open_ == [(doubted.id, "a rival lies lower")]
+
+
+def test_baseline_is_fitted_where_an_element_has_no_label(ledger: Ledger) -> None:
+    row = ledger.campaigns.get("ni-pt")
+    labels = ledger.labels.accepted(ledger.theories.get("toy").id, row.id)
+    assert baseline(labels) == pytest.approx({"Ni": -5.0, "Pt": -6.0})
+    mixed = [label for label in labels if len(label.structure.elements) == 2]
+    fitted = baseline(mixed)
+    left = [
+        label.properties.energy - sum(fitted[e] * n for e, n in label.structure.composition.items()) for label in mixed
+    ]
+    assert np.abs(left).max() < 1.0
+    assert np.mean(left) == pytest.approx(0, abs=0.05)
 
 
 def test_no_password_among_the_settings(data: ReportData) -> None:
