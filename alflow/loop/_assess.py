@@ -19,7 +19,7 @@ KINDS = tuple(kind.value for kind in Kind)
 
 
 def assess(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
-    """Compare what the committee said before labelling with the labels, close the round, and apply the stopping rules."""
+    """Compare what the committee said before labelling with the labels, close the round, apply the stopping rules."""
     batch = ctx.ledger.rounds.step(round_row.id, "select").summary.get("batch", [])
     rows = ctx.ledger.pool.rows([item["id"] for item in batch])
     assessed, judged, warning = _judge(ctx, round_row, rows)

@@ -168,9 +168,9 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
             held = len(ledger.labels.accepted(old.id, row.id))
             if held:
                 raise TheoryError(
-                    f"campaign {config.name!r} holds {held} labels of theory {old.name!r} ({old.fingerprint[:12]}), but the file "
-                    f"now describes {theory.name!r} ({theory.fingerprint[:12]}); labels of two theories never mix: restore "
-                    "the settings, or give the campaign a new name"
+                    f"campaign {config.name!r} holds {held} labels of theory {old.name!r} ({old.fingerprint[:12]}), "
+                    f"but the file now describes {theory.name!r} ({theory.fingerprint[:12]}); labels of two theories "
+                    "never mix: restore the settings, or give the campaign a new name"
                 )
         if row.config != stored:
             row = ledger.campaigns.update_config(row.id, stored, "the campaign file was changed")

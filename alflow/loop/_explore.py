@@ -74,8 +74,8 @@ def explore_source(ctx: CampaignContext, round_row: RoundRow, source: Source, na
     ingest(ctx, proposals, round_id=round_row.id, stream=Stream.ACTIVE, finish=finish)
     ctx.report.step(
         f"explore: {kind}",
-        f"{summary['pooled']} new of {summary['proposed']} proposed, {summary['duplicates'] + summary['known']} duplicates, "
-        f"{summary['rejected']} rejected",
+        f"{summary['pooled']} new of {summary['proposed']} proposed, "
+        f"{summary['duplicates'] + summary['known']} duplicates, {summary['rejected']} rejected",
     )
     return summary
 

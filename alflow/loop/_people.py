@@ -1,4 +1,4 @@
-"""What a person does to a campaign between or during runs: add, import, approve, pin, exclude."""
+"""What a person does to a campaign between or during runs: add, import, approve."""
 
 from __future__ import annotations
 
@@ -169,13 +169,3 @@ def approve(ctx: CampaignContext, ids: Sequence[int] | None = None) -> tuple[int
         if ctx.ledger.campaigns.get(ctx.campaign_id).state is CampaignState.WAITING:
             ctx.ledger.campaigns.set_state(ctx.campaign_id, CampaignState.ACTIVE, "the batch was approved")
     return len(selected) - len(returned), len(returned)
-
-
-def pin(ctx: CampaignContext, ids: Sequence[int], reason: str) -> None:
-    """Ask for candidates to be labelled in the next round, whatever their uncertainty."""
-    ctx.ledger.pool.pin(list(ids), reason, actor=PERSON)
-
-
-def exclude(ctx: CampaignContext, ids: Sequence[int], reason: str) -> None:
-    """Keep candidates from ever being labelled, with the reason."""
-    ctx.ledger.pool.exclude(list(ids), reason, actor=PERSON)

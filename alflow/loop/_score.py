@@ -80,7 +80,8 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
         ctx.finish(round_row, "score", summary)
     ctx.report.step(
         "score",
-        f"{len(kept)} candidates, {summary.get('uncertain', 0)} with u > 1, {len(summary['confirm'])} to confirm near the hull",
+        f"{len(kept)} candidates, {summary.get('uncertain', 0)} with u > 1, "
+        f"{len(summary['confirm'])} to confirm near the hull",
     )
     return summary
 

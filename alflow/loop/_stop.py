@@ -45,7 +45,11 @@ def _stream_failed(ctx: CampaignContext) -> list[bool]:
 def earliest(ctx: CampaignContext) -> str:
     """Say when convergence can be declared at the earliest."""
     return earliest_stop(
-        ctx.config.stopping, ctx.config.selection, ctx.config.budget, stream_failed=_stream_failed(ctx), labels=count_labels(ctx)
+        ctx.config.stopping,
+        ctx.config.selection,
+        ctx.config.budget,
+        stream_failed=_stream_failed(ctx),
+        labels=count_labels(ctx),
     )
 
 

@@ -45,8 +45,8 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
         with ctx.write():
             ctx.finish(round_row, "train", dict(existing.metrics))
         return dict(existing.metrics)
-    previous = latest_committee(ctx) if ctx.config.training.warm_start else None
-    initial = previous if isinstance(previous, NativeCommittee) else None
+    previous = latest_committee(ctx)
+    initial = previous if isinstance(previous, NativeCommittee) and previous.spec == ctx.config.committee else None
     seed = ctx.seed(round_row.index, "train")
     scratch.mkdir(parents=True, exist_ok=True)
     committee = train_committee(
@@ -120,14 +120,23 @@ def labelled_kinds(labels: list[LabelRow]) -> frozenset[Kind]:
     return frozenset(kinds)
 
 
-def prospective_rows(ctx: CampaignContext, *, before: int, rounds: int | None = None) -> list[dict[str, Any]]:
-    """Return what the assessments of earlier rounds found: one row per candidate judged before it was labelled."""
-    found: list[dict[str, Any]] = []
-    for row in ctx.ledger.rounds.list(ctx.campaign_id):
-        if row.index >= before or (rounds is not None and row.index < before - rounds):
-            continue
-        found.extend(row.summary.get("assessed", ()))
-    return found
+def prospective_rows(
+    ctx: CampaignContext, *, before: int | None = None, rounds: int | None = None
+) -> list[dict[str, Any]]:
+    """Return what the assessments found: one row per candidate that was judged before it was labelled.
+
+    Parameters
+    ----------
+    ctx
+        the campaign
+    before
+        only rounds before this one
+    rounds
+        only so many of the latest of them
+    """
+    found = [row for row in ctx.ledger.rounds.list(ctx.campaign_id) if before is None or row.index < before]
+    latest = found if rounds is None else found[-rounds:]
+    return [assessed for row in latest for assessed in row.summary.get("assessed", ())]
 
 
 def _array(value: float | None) -> np.ndarray[Any, np.dtype[np.float64]]:

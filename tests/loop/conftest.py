@@ -1,0 +1,51 @@
+"""Small real campaigns: EMT, cells of one to three atoms, a committee that trains in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alflow.loop import CampaignContext, open_campaign
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "elements": ["Ni", "Pt"],
+    "theory": {"labeler": "emt"},
+    "seed": 3,
+    "targets": {"energy": 0.02, "force": 0.3, "stress": 0.03},
+    "round0": {"prototypes": ["fcc"], "n_spread": 6, "max_atoms": 3, "parents": ["fcc"]},
+    "sources": [
+        {"kind": "enumerate", "max_atoms": 3},
+        {"kind": "perturb", "n": 6},
+    ],
+    "committee": {"n_members": 2, "channels": 4, "l_max": 2, "l_product": 1, "hidden": 8, "r_max": 4.0},
+    "training": {"steps": 40, "warm_steps": 20},
+    "selection": {"batch": 4},
+    "budget": {"rounds": 3},
+}
+
+MakeCampaign = Callable[..., Path]
+
+
+@pytest.fixture
+def make_campaign(tmp_path: Path) -> MakeCampaign:
+    """Write a campaign file; keyword arguments replace sections of the small one."""
+
+    def make(folder: str = "campaign", **changes: Any) -> Path:
+        directory = tmp_path / folder
+        directory.mkdir(exist_ok=True)
+        path = directory / "campaign.yaml"
+        path.write_text(yaml.safe_dump(SMALL | changes))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def small(make_campaign: MakeCampaign) -> CampaignContext:
+    """An opened small campaign, nothing done yet."""
+    return open_campaign(make_campaign())
