@@ -122,7 +122,8 @@ def upgrade() -> None:
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("updated", sa.Double(), nullable=False),
         sa.CheckConstraint(
-            "state IN ('queued', 'leased', 'submitted', 'running', 'done', 'retry_wait', 'failed', 'quarantined', 'cancelled')",
+            "state IN ('queued', 'leased', 'submitted', 'running', 'done', "
+            "'retry_wait', 'failed', 'quarantined', 'cancelled')",
             name=op.f("ck_job_state"),
         ),
         sa.ForeignKeyConstraint(["structure_id"], ["structure.id"], name=op.f("fk_job_structure_id")),
@@ -264,7 +265,8 @@ def upgrade() -> None:
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("updated", sa.Double(), nullable=False),
         sa.CheckConstraint(
-            "state IN ('proposed', 'rejected', 'duplicate', 'pooled', 'selected', 'queued', 'labelled', 'failed', 'quarantined')",
+            "state IN ('proposed', 'rejected', 'duplicate', 'pooled', 'selected', "
+            "'queued', 'labelled', 'failed', 'quarantined')",
             name=op.f("ck_candidate_state"),
         ),
         sa.CheckConstraint(

@@ -9,15 +9,15 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import delete, select
 
 from alflow.errors import LedgerError, NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, insert_or_ignore, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import ArtifactRow, iso
+from alflow.ledger._types import AnyRow
 
 _BLOCK = 1 << 20
 _STALE_SECONDS = 3600.0
@@ -109,8 +109,10 @@ class Artifacts:
         dry_run
             count only
         """
-        referenced = select(t.Committee.artifact_id).where(t.Committee.artifact_id.is_not(None)).union(
-            select(t.Attempt.log_id).where(t.Attempt.log_id.is_not(None))
+        referenced = (
+            select(t.Committee.artifact_id)
+            .where(t.Committee.artifact_id.is_not(None))
+            .union(select(t.Attempt.log_id).where(t.Attempt.log_id.is_not(None)))
         )
         query = select(*table_columns(t.Artifact)).where(t.Artifact.id.not_in(referenced))
         if kinds is not None:
@@ -120,7 +122,9 @@ class Artifacts:
             idle = [row for row in connection.execute(query) if row.id not in spared]
             if idle and not dry_run:
                 connection.execute(delete(t.Artifact).where(t.Artifact.id.in_([row.id for row in idle])))
-                record(connection, "pruned", f"{len(idle)} artifacts were removed", payload={"ids": [r.id for r in idle]})
+                record(
+                    connection, "pruned", f"{len(idle)} artifacts were removed", payload={"ids": [r.id for r in idle]}
+                )
             gone = {row.id for row in idle}
             rows = connection.execute(select(t.Artifact.id, t.Artifact.location))
             wanted = {location for i, location in rows if i not in gone}
@@ -160,7 +164,7 @@ class Artifacts:
             partial.unlink(missing_ok=True)
         return digest.hexdigest(), size
 
-    def _row(self, row: Row[Any]) -> ArtifactRow:
+    def _row(self, row: AnyRow) -> ArtifactRow:
         return ArtifactRow(
             id=row.id,
             sha256=row.sha256,

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from alflow.errors import CampaignBusyError, LeaseLostError, NotFoundError, UserError
 from alflow.ledger import _tables as t
@@ -16,7 +16,7 @@ from alflow.ledger._engine import Database, now, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import CampaignRow, iso, maybe_iso
 from alflow.ledger._states import CAMPAIGN_TRANSITIONS, CampaignState, check_transition
-from alflow.ledger._types import plain, to_json
+from alflow.ledger._types import AnyRow, plain, to_json
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -24,7 +24,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(config).encode()).hexdigest()
 
 
-def _row(row: Row[Any]) -> CampaignRow:
+def _row(row: AnyRow) -> CampaignRow:
     return CampaignRow(
         id=row.id,
         name=row.name,
@@ -41,8 +41,10 @@ def _row(row: Row[Any]) -> CampaignRow:
     )
 
 
-def _select(connection: Connection, key: str | int, *, lock: bool = False) -> Row[Any]:
-    query = select(*table_columns(t.Campaign)).where(t.Campaign.id == key if isinstance(key, int) else t.Campaign.name == key)
+def _select(connection: Connection, key: str | int, *, lock: bool = False) -> AnyRow:
+    query = select(*table_columns(t.Campaign)).where(
+        t.Campaign.id == key if isinstance(key, int) else t.Campaign.name == key
+    )
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is not None:
         return row
@@ -58,7 +60,9 @@ class Campaigns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, goal: str, config: Mapping[str, Any], config_version: int, *, actor: str = "loop") -> CampaignRow:
+    def create(
+        self, name: str, goal: str, config: Mapping[str, Any], config_version: int, *, actor: str = "loop"
+    ) -> CampaignRow:
         """Add a campaign; repeating it with the same configuration returns the existing one.
 
         Raises
@@ -107,7 +111,13 @@ class Campaigns:
             return [_row(row) for row in rows]
 
     def update_config(
-        self, campaign_id: int, config: Mapping[str, Any], reason: str, *, config_version: int | None = None, actor: str = "loop"
+        self,
+        campaign_id: int,
+        config: Mapping[str, Any],
+        reason: str,
+        *,
+        config_version: int | None = None,
+        actor: str = "loop",
     ) -> CampaignRow:
         """Take over a changed configuration; the event keeps the hashes of both."""
         digest = config_hash(config)
@@ -193,7 +203,9 @@ class Campaigns:
                 .values(lease_owner=owner, lease_until=time + seconds, fence=fence)
             )
             taken = f", taken over from {old.lease_owner}" if old.lease_until is not None else ""
-            record(connection, "lease", f"{owner} drives campaign {old.name}{taken}", campaign_id=campaign_id, actor=owner)
+            record(
+                connection, "lease", f"{owner} drives campaign {old.name}{taken}", campaign_id=campaign_id, actor=owner
+            )
             return fence
 
     def renew_lease(self, campaign_id: int, fence: int, seconds: float) -> None:

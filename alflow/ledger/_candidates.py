@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Select
 
 from alflow.ledger import _tables as t
 from alflow.ledger._rows import CandidateRow, iso
 from alflow.ledger._states import CandidateState, Stream
+from alflow.ledger._types import AnyRow
 
 _SHARED = ("state", "reason", "source", "parameters", "parent_id", "inclusion_probability", "rank", "duplicate_of")
 _SCORES = ("committee_id", "u", "energy", "energy_error", "force_error", "stress_error", "e_hull", "e_hull_error")
@@ -24,7 +25,18 @@ _GEOMETRY = (
     "charge",
     "space_group",
 )
-_OWN = ("id", "campaign_id", "structure_id", "stream", "relation", "pinned", "deliberate", "created", *_SHARED, *_SCORES)
+_OWN = (
+    "id",
+    "campaign_id",
+    "structure_id",
+    "stream",
+    "relation",
+    "pinned",
+    "deliberate",
+    "created",
+    *_SHARED,
+    *_SCORES,
+)
 
 CANDIDATE_COLUMNS: list[Any] = [
     *(getattr(t.Candidate, name) for name in _OWN),
@@ -44,7 +56,7 @@ def from_candidates(query: Select[Any]) -> Select[Any]:
     )
 
 
-def candidate_row(row: Row[Any]) -> CandidateRow:
+def candidate_row(row: AnyRow) -> CandidateRow:
     """Make the public row of the selected columns."""
     values = dict(row._mapping)
     values["state"] = CandidateState(values["state"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
@@ -17,10 +17,11 @@ from alflow.ledger._engine import Database, allocate_ids, among, now
 from alflow.ledger._events import as_ranges, record
 from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, select_jobs
 from alflow.ledger._labels import find_accepted, insert_label, label_row
-from alflow.ledger._rows import ClaimedJob, LabelRow, WorkerIdentity
+from alflow.ledger._rows import ClaimedJob, LabelRow
 from alflow.ledger._states import HELD_JOBS, AttemptState, CandidateState, JobState, LabelKind
 from alflow.ledger._structures import load_structures
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
+from alflow.ledger._worker import WorkerIdentity
 from alflow.structures import Properties
 
 MAX_DEATHS = 3
@@ -327,16 +328,20 @@ class Claims:
             )
 
     @staticmethod
-    def _give_up(connection: Connection, job: Row[Any], state: JobState, reason: str) -> None:
+    def _give_up(connection: Connection, job: AnyRow, state: JobState, reason: str) -> None:
         if state in {JobState.FAILED, JobState.QUARANTINED}:
             move_requesting(connection, job.id, CandidateState(str(state)), reason, actor="worker")
-            record(connection, "job", f"job {job.id} ({job.formula}) is {state}: {reason}", job_id=job.id, actor="worker")
+            record(
+                connection, "job", f"job {job.id} ({job.formula}) is {state}: {reason}", job_id=job.id, actor="worker"
+            )
 
     @staticmethod
-    def _held(connection: Connection, job_id: int, fence: int) -> Row[Any]:
+    def _held(connection: Connection, job_id: int, fence: int) -> AnyRow:
         job = lock_jobs(connection, [job_id])[0]
         if job.fence != fence or job.state not in _HELD:
-            holder = f"it is {job.state} with {job.worker}" if job.worker and job.state in _HELD else f"it is {job.state}"
+            holder = (
+                f"it is {job.state} with {job.worker}" if job.worker and job.state in _HELD else f"it is {job.state}"
+            )
             raise LeaseLostError(f"the lease on job {job_id} (fence {fence}) is lost: {holder}; nothing was written")
         return job
 
@@ -349,7 +354,7 @@ class Claims:
         return None if label is None else label_row(label)
 
 
-def _attempt(attempt_id: int, job: Row[Any], worker: WorkerIdentity, time: float) -> dict[str, Any]:
+def _attempt(attempt_id: int, job: AnyRow, worker: WorkerIdentity, time: float) -> dict[str, Any]:
     return {
         "id": attempt_id,
         "job_id": job.id,

@@ -120,6 +120,4 @@ _ABOUT = MappingProxyType(
         _C.CREATED: _About(label="Created", kind=ColumnKind.TIME),
     }
 )
-_ATTRIBUTES = MappingProxyType(
-    {_C.ROUND: "round_index", _C.PARENT: "parent_id", _C.STRUCTURE: "structure_id"}
-)
+_ATTRIBUTES = MappingProxyType({_C.ROUND: "round_index", _C.PARENT: "parent_id", _C.STRUCTURE: "structure_id"})

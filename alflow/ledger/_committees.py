@@ -6,14 +6,14 @@ import builtins
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from alflow.errors import NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import CommitteeLabel, CommitteeRow, iso
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 _CHUNK = 5000
 
@@ -23,7 +23,7 @@ def _committees() -> Select[Any]:
     return select(*columns).join(t.Round, t.Round.id == t.Committee.round_id)
 
 
-def _row(row: Row[Any]) -> CommitteeRow:
+def _row(row: AnyRow) -> CommitteeRow:
     return CommitteeRow(
         id=row.id,
         campaign_id=row.campaign_id,
@@ -39,7 +39,7 @@ def _row(row: Row[Any]) -> CommitteeRow:
     )
 
 
-def _select(connection: Connection, committee_id: int) -> Row[Any]:
+def _select(connection: Connection, committee_id: int) -> AnyRow:
     row = connection.execute(_committees().where(t.Committee.id == committee_id)).first()
     if row is None:
         raise NotFoundError(f"no committee with id {committee_id} in the ledger")

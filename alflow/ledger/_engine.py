@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import InstrumentedAttribute
 
-    from alflow.ledger._tables import Base
+    from alflow.ledger._base import Base
 
 BUSY_SECONDS = 30.0
 #: bulk writes are cut into transactions of about this length, so that heartbeats pass between them
@@ -131,7 +131,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view (SQLite: a snapshot); inside a write block of this thread it sees that block's changes."""
+        """One view (SQLite: a snapshot); inside a write block of this thread it sees that block's changes."""
         current: Connection | None = getattr(self._local, "write", None) or getattr(self._local, "read", None)
         if current is not None:
             yield current
@@ -181,11 +181,13 @@ def parse_url(url: str | URL) -> URL:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, NoSuchModuleError) as error:
-        raise UserError("the ledger's URL cannot be read; write sqlite:///campaign.db or postgresql+psycopg://user@host/name") from error
+        raise UserError(
+            "the ledger's URL cannot be read; write sqlite:///campaign.db or postgresql+psycopg://user@host/name"
+        ) from error
     if backend == "sqlite":
         if parsed.database in {None, "", ":memory:"}:
             raise UserError("the ledger needs a file, for several processes work on it: write sqlite:///campaign.db")
-        return parsed
+        return parsed.set(drivername="sqlite")
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     raise UserError(f"a ledger lives in SQLite or PostgreSQL, not in {backend}: write sqlite:///campaign.db")
@@ -196,7 +198,9 @@ def now(connection: Connection) -> float:
     return float(connection.scalar(select(clock())) or 0.0)
 
 
-def among(connection: Connection, column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[int]) -> ColumnElement[bool]:
+def among(
+    connection: Connection, column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[int]
+) -> ColumnElement[bool]:
     """Condition that an integer column is one of ``ids``, as a single parameter however many they are."""
     values = [int(i) for i in ids]
     if connection.dialect.name == "sqlite":
@@ -220,7 +224,9 @@ def allocate_ids(connection: Connection, table: type[Base], count: int) -> Seque
     if connection.dialect.name == "sqlite":
         top = connection.exec_driver_sql(f'SELECT coalesce(max(id), 0) FROM "{name}"').scalar_one()  # noqa: S608
         return range(top + 1, top + 1 + count)
-    rows = connection.execute(select(func.nextval(f'"{name}_id_seq"')).select_from(func.generate_series(1, count).alias()))
+    rows = connection.execute(
+        select(func.nextval(f'"{name}_id_seq"')).select_from(func.generate_series(1, count).alias())
+    )
     return [int(i) for i in rows.scalars()]
 
 

@@ -6,12 +6,12 @@ import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, insert, select
 
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, table_columns
 from alflow.ledger._rows import EventRow, iso
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 Ranges = list[list[int]]
 
@@ -56,7 +56,7 @@ def record(
     return int(connection.execute(insert(t.Event).returning(t.Event.id), row).scalar_one())
 
 
-def event_row(row: Row[Any]) -> EventRow:
+def event_row(row: AnyRow) -> EventRow:
     """Make the public row."""
     return EventRow(
         id=row.id,

@@ -6,12 +6,12 @@ import builtins
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Select, insert, select, update
 
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, now, table_columns
 from alflow.ledger._rows import HullRow, iso
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 
 def _hulls() -> Select[Any]:
@@ -19,7 +19,7 @@ def _hulls() -> Select[Any]:
     return select(*columns).join(t.Round, t.Round.id == t.Hull.round_id)
 
 
-def _row(row: Row[Any]) -> HullRow:
+def _row(row: AnyRow) -> HullRow:
     return HullRow(
         id=row.id,
         campaign_id=row.campaign_id,

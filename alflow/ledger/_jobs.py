@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Select, select, update
 
 from alflow.errors import FailureKind, NotFoundError
 from alflow.ledger import _tables as t
@@ -13,7 +13,7 @@ from alflow.ledger._engine import among, now, table_columns
 from alflow.ledger._rows import AttemptRow, JobRow, iso, maybe_iso
 from alflow.ledger._states import AttemptState, CandidateState, JobState
 from alflow.ledger._transitions import move
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 
 def select_jobs() -> Select[Any]:
@@ -22,7 +22,7 @@ def select_jobs() -> Select[Any]:
     return select(*columns).join(t.Structure, t.Structure.id == t.Job.structure_id)
 
 
-def job_row(row: Row[Any]) -> JobRow:
+def job_row(row: AnyRow) -> JobRow:
     """Make the public row."""
     return JobRow(
         id=row.id,
@@ -46,7 +46,7 @@ def job_row(row: Row[Any]) -> JobRow:
     )
 
 
-def attempt_row(row: Row[Any]) -> AttemptRow:
+def attempt_row(row: AnyRow) -> AttemptRow:
     """Make the public row."""
     return AttemptRow(
         id=row.id,
@@ -70,7 +70,7 @@ def attempt_row(row: Row[Any]) -> AttemptRow:
     )
 
 
-def lock_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+def lock_jobs(connection: Connection, ids: Sequence[int]) -> list[AnyRow]:
     """Jobs in the order of their ids, held until the transaction ends; raises NotFoundError."""
     query = select_jobs().where(among(connection, t.Job.id, ids)).order_by(t.Job.id).with_for_update(of=t.Job)
     rows = list(connection.execute(query))

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Select, select
 
 from alflow.errors import LedgerError, NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, among, insert_or_ignore, table_columns
 from alflow.ledger._rows import LabelRow, iso
 from alflow.ledger._states import LabelKind, LabelQuality
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 from alflow.structures import Properties, Structure
 
 _COLUMNS: list[Any] = [*table_columns(t.Label), t.Structure.geometry]
@@ -23,7 +23,7 @@ def _labels() -> Select[Any]:
     return select(*_COLUMNS).join(t.Structure, t.Structure.id == t.Label.structure_id)
 
 
-def label_row(row: Row[Any]) -> LabelRow:
+def label_row(row: AnyRow) -> LabelRow:
     """Make the public row."""
     return LabelRow(
         id=row.id,
@@ -42,7 +42,7 @@ def label_row(row: Row[Any]) -> LabelRow:
     )
 
 
-def find_accepted(connection: Connection, structure_id: int, theory_id: int) -> Row[Any] | None:
+def find_accepted(connection: Connection, structure_id: int, theory_id: int) -> AnyRow | None:
     """The accepted label of a structure at a theory, joined with its geometry."""
     query = _labels().where(
         t.Label.structure_id == structure_id, t.Label.theory_id == theory_id, t.Label.quality == LabelQuality.ACCEPTED
@@ -83,7 +83,7 @@ def insert_label(
         "isometry": None if isometry is None else plain(isometry),
         "attempt_id": attempt_id,
     }
-    added = connection.execute(insert_or_ignore(connection, t.Label), new).rowcount == 1
+    added = connection.execute(insert_or_ignore(connection, t.Label).returning(t.Label.id), new).first() is not None
     row = find_accepted(connection, structure_id, theory_id)
     if row is None:
         raise LedgerError(f"the label of structure {structure_id} at theory {theory_id} was refused by the database")

@@ -13,8 +13,8 @@ from typing import Any, Self
 from sqlalchemy import func, select
 
 from alflow.errors import NotFoundError
-from alflow.ledger import _tables as t
 from alflow.ledger._artifacts import Artifacts
+from alflow.ledger._base import Base
 from alflow.ledger._campaigns import Campaigns
 from alflow.ledger._columns import CandidateColumn
 from alflow.ledger._committees import Committees
@@ -145,7 +145,7 @@ class Ledger:
         with self._database.read() as connection:
             rows = {
                 name: connection.scalar(select(func.count()).select_from(table))
-                for name, table in sorted(t.Base.metadata.tables.items())
+                for name, table in sorted(Base.metadata.tables.items())
             }
             path = self._database.path
             if path is not None:
@@ -214,16 +214,20 @@ def open_ledger(url: str, *, create: bool = True, directory: Path | str | None =
     """
     database = Database(url)
     try:
-        if exists(database):
-            check_version(database)
-        elif create:
-            create_or_upgrade(database)
-        else:
-            raise NotFoundError(f"there is no ledger at {database.shown_url}; `alflow run CAMPAIGN.yaml` creates it")
+        _make_ready(database, create=create)
     except BaseException:
         database.close()
         raise
     return Ledger(database, Path(directory).absolute() if directory is not None else files_directory(database))
+
+
+def _make_ready(database: Database, *, create: bool) -> None:
+    if exists(database):
+        check_version(database)
+    elif create:
+        create_or_upgrade(database)
+    else:
+        raise NotFoundError(f"there is no ledger at {database.shown_url}; `alflow run CAMPAIGN.yaml` creates it")
 
 
 def upgrade_ledger(url: str) -> tuple[str | None, str]:

@@ -52,7 +52,9 @@ def check_version(database: Database) -> None:
         return
     shown = database.shown_url
     if version is None and tables:
-        raise LedgerVersionError(f"{shown} holds other tables ({', '.join(sorted(tables)[:3])}) and is no ledger of alflow")
+        raise LedgerVersionError(
+            f"{shown} holds other tables ({', '.join(sorted(tables)[:3])}) and is no ledger of alflow"
+        )
     if version is None:
         raise LedgerVersionError(f"{shown} is empty; `alflow db upgrade {shown}` makes a ledger of it")
     if version < HEAD:
@@ -90,7 +92,9 @@ def create_or_upgrade(database: Database) -> tuple[str | None, str]:
                 f"{database.shown_url} has schema {before}, newer than {HEAD} of this alflow: upgrade alflow"
             )
         if before is None and (foreign := inspect(connection).get_table_names()):
-            raise LedgerVersionError(f"{database.shown_url} holds other tables ({', '.join(sorted(foreign)[:3])}): choose another")
+            raise LedgerVersionError(
+                f"{database.shown_url} holds other tables ({', '.join(sorted(foreign)[:3])}): choose another"
+            )
         if before != HEAD:
             from alembic import command
 

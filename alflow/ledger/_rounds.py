@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from alflow.errors import NotFoundError, TransitionError
 from alflow.ledger import _tables as t
@@ -14,10 +14,10 @@ from alflow.ledger._engine import Database, insert_or_ignore, now, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import RoundRow, StepRow, iso, maybe_iso
 from alflow.ledger._states import RoundState, StepState
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 
-def _round(row: Row[Any]) -> RoundRow:
+def _round(row: AnyRow) -> RoundRow:
     return RoundRow(
         id=row.id,
         campaign_id=row.campaign_id,
@@ -29,7 +29,7 @@ def _round(row: Row[Any]) -> RoundRow:
     )
 
 
-def _step(row: Row[Any]) -> StepRow:
+def _step(row: AnyRow) -> StepRow:
     return StepRow(
         id=row.id,
         round_id=row.round_id,
@@ -41,7 +41,7 @@ def _step(row: Row[Any]) -> StepRow:
     )
 
 
-def _select_round(connection: Connection, round_id: int, *, lock: bool = False) -> Row[Any]:
+def _select_round(connection: Connection, round_id: int, *, lock: bool = False) -> AnyRow:
     query = select(*_ROUND).where(t.Round.id == round_id)
     row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
@@ -97,7 +97,9 @@ class Rounds:
                 connection.execute(
                     update(t.Round)
                     .where(t.Round.id == round_id)
-                    .values(state=RoundState.CLOSED, summary={**row.summary, **plain(summary)}, finished=now(connection))
+                    .values(
+                        state=RoundState.CLOSED, summary={**row.summary, **plain(summary)}, finished=now(connection)
+                    )
                 )
                 index = _round(row).index
                 record(connection, "round", f"round {index} ended", campaign_id=row.campaign_id, payload=summary)
@@ -121,7 +123,13 @@ class Rounds:
             if row is None:
                 _select_round(connection, round_id)
                 return StepRow(
-                    id=None, round_id=round_id, name=name, state=StepState.PENDING, summary={}, started=None, finished=None
+                    id=None,
+                    round_id=round_id,
+                    name=name,
+                    state=StepState.PENDING,
+                    summary={},
+                    started=None,
+                    finished=None,
                 )
             return _step(row)
 
@@ -158,7 +166,9 @@ class Rounds:
         with self._database.write() as connection:
             row = self._find_step(connection, round_id, name)
             if row is None:
-                raise TransitionError(f"step {name} of round {round_id} is pending and cannot become finished; begin it first")
+                raise TransitionError(
+                    f"step {name} of round {round_id} is pending and cannot become finished; begin it first"
+                )
             if row.state != StepState.FINISHED:
                 connection.execute(
                     update(t.Step)
@@ -178,5 +188,5 @@ class Rounds:
             return _step(row)
 
     @staticmethod
-    def _find_step(connection: Connection, round_id: int, name: str) -> Row[Any] | None:
+    def _find_step(connection: Connection, round_id: int, name: str) -> AnyRow | None:
         return connection.execute(select(*_STEP).where(t.Step.round_id == round_id, t.Step.name == name)).first()

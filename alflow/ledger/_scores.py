@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import CHUNK_SECONDS, Database, insert_or_ignore, now, table_columns
 from alflow.ledger._rows import NewScore, ScoreRow, iso
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -39,7 +39,7 @@ def number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def score_row(row: Row[Any], round_index: int) -> ScoreRow:
+def score_row(row: AnyRow, round_index: int) -> ScoreRow:
     """Make the public row."""
     return ScoreRow(
         id=row.id,
@@ -89,7 +89,9 @@ class ScoreKeeping:
             if an array has another length than ``ids``
         """
         given = (u, energy, energy_error, force_error, stress_error, e_hull, e_hull_error)
-        arrays = {n: np.asarray(a, dtype=float).reshape(-1) for n, a in zip(_CURRENT, given, strict=True) if a is not None}
+        arrays = {
+            n: np.asarray(a, dtype=float).reshape(-1) for n, a in zip(_CURRENT, given, strict=True) if a is not None
+        }
         for name, array in arrays.items():
             if len(array) != len(ids):
                 raise ValueError(f"{len(array)} values of {name} for {len(ids)} candidates")

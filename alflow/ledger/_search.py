@@ -72,7 +72,9 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
             return _COMPARE[op](now(connection) - t.Candidate.created, seconds)
         case KeyCondition(column=column, negated=negated):
             expression = _expression(column)
-            has: ColumnElement[bool] = expression.is_(True) if column.kind == ColumnKind.FLAG else expression.is_not(None)
+            has: ColumnElement[bool] = (
+                expression.is_(True) if column.kind == ColumnKind.FLAG else expression.is_not(None)
+            )
             return not_(has) if negated else has
 
 
@@ -111,8 +113,7 @@ def search(
         holders = select(t.StructureElement.structure_id).where(t.StructureElement.element == rare)
         query = query.where(t.Candidate.structure_id.in_(holders))
         query = query.with_hint(t.Candidate, "INDEXED BY ix_candidate_structure_id", "sqlite")
-    rows = [candidate_row(row) for row in _ordered(connection, query, sort, limit, offset)]
-    return rows
+    return [candidate_row(row) for row in _ordered(connection, query, sort, limit, offset)]
 
 
 def _ordered(

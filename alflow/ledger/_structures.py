@@ -71,7 +71,9 @@ def among_texts(connection: Connection, column: Any, values: Iterable[str]) -> C
     """Condition that a text column is one of ``values``, as a single parameter."""
     texts = list(values)
     if connection.dialect.name == "sqlite":
-        condition: ColumnElement[bool] = column.in_(select(func.json_each(to_json(texts)).table_valued("value").c.value))
+        condition: ColumnElement[bool] = column.in_(
+            select(func.json_each(to_json(texts)).table_valued("value").c.value)
+        )
         return condition
     matches: ColumnElement[bool] = column == any_(literal(texts, type_=ARRAY(Text)))
     return matches
@@ -81,7 +83,7 @@ def ensure_structures(connection: Connection, prepared: Sequence[PreparedStructu
     """Insert the structures that are new; return the id of each content hash."""
     by_hash = {p.content_hash: p for p in prepared}
 
-    def stored() -> Select[tuple[str, int]]:
+    def stored() -> Select[str, int]:
         where = among_texts(connection, t.Structure.content_hash, by_hash)
         return select(t.Structure.content_hash, t.Structure.id).where(where)
 

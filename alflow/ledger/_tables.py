@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -11,40 +12,17 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    LargeBinary,
-    MetaData,
     SmallInteger,
     String,
-    Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.type_api import TypeEngine
 
 from alflow.ledger import _states as states
+from alflow.ledger._base import Base
 from alflow.ledger._types import Key, clock, one_of, state_column
-
-CONVENTION = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Names constraints alike on every database, so that migrations can address them."""
-
-    metadata = MetaData(naming_convention=CONVENTION)
-    type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads it from the class
-        str: Text(),
-        float: Double(),
-        dict[str, Any]: JSON(),
-        list[Any]: JSON(),
-        bytes: LargeBinary(),
-    }
 
 
 def _key() -> Mapped[int]:
@@ -55,12 +33,16 @@ def _reference(column: str, *, nullable: bool = False) -> Mapped[Any]:
     return mapped_column(Key, ForeignKey(column), nullable=nullable)
 
 
-def _state(kind: type[states.StrEnum]) -> Mapped[str]:
+def _state(kind: type[StrEnum]) -> Mapped[str]:
     return mapped_column(state_column(kind))
 
 
 def _now() -> Mapped[float]:
     return mapped_column(Double(), default=clock())
+
+
+def _partial(condition: str, name: str, *columns: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 _HASH: TypeEngine[str] = String(64)
@@ -203,12 +185,7 @@ class Candidate(Base):
         CheckConstraint("duplicate_of <> id", name="not_its_own_duplicate"),
         Index(None, "campaign_id", "state", "u"),
         Index(None, "structure_id"),
-        Index(
-            "ix_candidate_duplicate_of",
-            "duplicate_of",
-            sqlite_where=text("duplicate_of IS NOT NULL"),
-            postgresql_where=text("duplicate_of IS NOT NULL"),
-        ),
+        _partial("duplicate_of IS NOT NULL", "ix_candidate_duplicate_of", "duplicate_of"),
     )
 
 
@@ -310,14 +287,7 @@ class Label(Base):
     __table_args__ = (
         CheckConstraint(one_of("kind", states.LabelKind), name="kind"),
         CheckConstraint(one_of("quality", states.LabelQuality), name="quality"),
-        Index(
-            "uq_label_accepted",
-            "structure_id",
-            "theory_id",
-            unique=True,
-            sqlite_where=text("quality = 'accepted'"),
-            postgresql_where=text("quality = 'accepted'"),
-        ),
+        _partial("quality = 'accepted'", "uq_label_accepted", "structure_id", "theory_id", unique=True),
         Index(None, "theory_id"),
     )
 
@@ -348,12 +318,7 @@ class Job(Base):
         UniqueConstraint("structure_id", "theory_id"),
         CheckConstraint(one_of("state", states.JobState), name="state"),
         Index(None, "state", "precedence", "id"),
-        Index(
-            "ix_job_lease_until",
-            "lease_until",
-            sqlite_where=text("lease_until IS NOT NULL"),
-            postgresql_where=text("lease_until IS NOT NULL"),
-        ),
+        _partial("lease_until IS NOT NULL", "ix_job_lease_until", "lease_until"),
     )
 
 
@@ -426,10 +391,5 @@ class Event(Base):
     payload: Mapped[dict[str, Any]]
     __table_args__ = (
         Index(None, "campaign_id", "id"),
-        Index(
-            "ix_event_candidate_id",
-            "candidate_id",
-            sqlite_where=text("candidate_id IS NOT NULL"),
-            postgresql_where=text("candidate_id IS NOT NULL"),
-        ),
+        _partial("candidate_id IS NOT NULL", "ix_event_candidate_id", "candidate_id"),
     )

@@ -7,17 +7,17 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from alflow.errors import NotFoundError, TheoryError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, insert_or_ignore, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import TheoryRow, iso
-from alflow.ledger._types import plain
+from alflow.ledger._types import AnyRow, plain
 
 
-def theory_row(row: Row[Any]) -> TheoryRow:
+def theory_row(row: AnyRow) -> TheoryRow:
     """Make the public row."""
     return TheoryRow(
         id=row.id,
@@ -32,7 +32,7 @@ def theory_row(row: Row[Any]) -> TheoryRow:
     )
 
 
-def select_theory(connection: Connection, key: int | str) -> Row[Any]:
+def select_theory(connection: Connection, key: int | str) -> AnyRow:
     """The theory of that id, name or fingerprint; raises NotFoundError with the nearest names."""
     query = select(*table_columns(t.Theory))
     if isinstance(key, int):
@@ -71,12 +71,16 @@ class Theories:
             if the name stands for another theory already, or the theory has another name
         """
         with self._database.write() as connection:
-            namesake = None if name is None else connection.execute(
-                select(t.Theory.id, t.Theory.fingerprint, t.Theory.code).where(t.Theory.name == name)
-            ).first()
+            namesake = (
+                None
+                if name is None
+                else connection.execute(
+                    select(t.Theory.id, t.Theory.fingerprint, t.Theory.code).where(t.Theory.name == name)
+                ).first()
+            )
             if namesake is not None and namesake.fingerprint != fingerprint:
                 raise TheoryError(
-                    f"theory {name!r} is in the ledger with other settings or another code ({namesake.code}; now {code}); "
+                    f"theory {name!r} is in the ledger with other settings or code ({namesake.code}; now {code}); "
                     "labels of two theories never mix: give the changed theory another name"
                 )
             new = {
@@ -87,15 +91,17 @@ class Theories:
                 "files": plain(files),
                 "fingerprint": fingerprint,
             }
-            added = connection.execute(insert_or_ignore(connection, t.Theory), new).rowcount
+            added = connection.execute(insert_or_ignore(connection, t.Theory).returning(t.Theory.id), new).first()
             row = select_theory(connection, fingerprint)
-            if added:
+            if added is not None:
                 record(connection, "theory", f"theory {name or fingerprint[:12]} ({labeler}, {code}) was registered")
             elif name is not None and row.name is None:
                 connection.execute(update(t.Theory).where(t.Theory.id == row.id).values(name=name))
                 row = select_theory(connection, fingerprint)
             elif name is not None and row.name != name:
-                raise TheoryError(f"these settings are in the ledger as theory {row.name!r}; use that name instead of {name!r}")
+                raise TheoryError(
+                    f"these settings are in the ledger as theory {row.name!r}; use that name instead of {name!r}"
+                )
             return theory_row(row)
 
     def get(self, key: int | str) -> TheoryRow:

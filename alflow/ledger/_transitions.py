@@ -1,4 +1,4 @@
-"""Changes of candidates' states: checked, in one transaction, with a reason per candidate and one event per campaign."""
+"""Changes of candidates' states: checked, in one transaction, with a reason each and one event per campaign."""
 
 from __future__ import annotations
 
@@ -78,9 +78,8 @@ def move(
             continue
         if to not in allowed_candidate_states(old, actor):
             allowed = ", ".join(sorted(allowed_candidate_states(old, actor))) or "nothing: this state is final"
-            raise TransitionError(
-                f"candidate {candidate_id} is {old} and cannot become {to}; from {old} it may become {allowed} (by {actor})"
-            )
+            what = f"candidate {candidate_id} is {old} and cannot become {to} by {actor}"
+            raise TransitionError(f"{what}; from {old} it may become {allowed}")
         if not reasons[place]:
             raise TransitionError(f"candidate {candidate_id} cannot become {to} without a reason a person can read")
         moving[candidate_id] = place

@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import BigInteger, Double, Integer, String
+from sqlalchemy import BigInteger, Double, Integer, Row, String
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+#: a row of any columns; a string, for SQLAlchemy 2.0 and 2.1 count the parameters of Row differently
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 #: primary keys: 64 bits on both databases (SQLite only numbers rows by itself for INTEGER)
 Key = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -55,7 +57,7 @@ def plain(value: Any) -> Any:
     TypeError
         for anything else that JSON cannot hold
     """
-    if value is None or isinstance(value, bool | int) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, Enum):
         return plain(value.value)

@@ -103,7 +103,9 @@ def _state_problems(connection: Connection) -> Iterator[str]:
 
 def _artifact_problems(connection: Connection, folder: Path) -> Iterator[str]:
     rows = connection.execute(select(t.Artifact.id, t.Artifact.location, t.Artifact.size))
-    missing = [i for i, place, size in rows if not (folder / place).is_file() or (folder / place).stat().st_size != size]
+    missing = [
+        i for i, place, size in rows if not (folder / place).is_file() or (folder / place).stat().st_size != size
+    ]
     if missing:
         ids = ", ".join(map(str, missing[:_SHOWN]))
         yield f"{len(missing)} artifacts are missing or cut off in {folder}: {ids}; restore the folder from a backup"

@@ -118,7 +118,8 @@ def _history(connection: Connection, candidate: CandidateRow, facts: dict[str, A
             if in_ranges(change["ids"], candidate.id):
                 history.append({"time": iso(event.time), "to": event.payload["to"], "actor": event.actor, **change})
                 by = "" if event.actor == "loop" else f" (by {event.actor})"
-                yield f"On {when} UTC it went from {change['from']} to {event.payload['to']}{by}: {change['reason'].rstrip('.')}."
+                became = f"it went from {change['from']} to {event.payload['to']}{by}"
+                yield f"On {when} UTC {became}: {change['reason'].rstrip('.')}."
     facts["history"] = [{name: value for name, value in change.items() if name != "ids"} for change in history]
 
 
@@ -170,7 +171,9 @@ def _duplicates(connection: Connection, candidate: CandidateRow, facts: dict[str
         relation = dict(candidate.relation or {})
         facts["original"] = {"candidate": original.id, "relation": relation}
         kind = relation.pop("relation", None)
-        same = {"identical": "the same structure as", "redundant": "within the tolerance of"}.get(str(kind), "a duplicate of")
+        same = {"identical": "the same structure as", "redundant": "within the tolerance of"}.get(
+            str(kind), "a duplicate of"
+        )
         elsewhere = "" if original.campaign_id == candidate.campaign_id else f" of campaign {original.campaign}"
         yield (
             f"It is {same} candidate {original.id}{elsewhere} ({original.formula}, {original.state})"
@@ -179,7 +182,7 @@ def _duplicates(connection: Connection, candidate: CandidateRow, facts: dict[str
     count = connection.scalar(select(func.count()).where(t.Candidate.duplicate_of == candidate.id)) or 0
     facts["duplicates"] = count
     if count:
-        yield f"{count} other candidate{'s repeat' if count > 1 else ' repeats'} it and need{'s' if count == 1 else ''} no label."
+        yield f"{count} other candidates repeat it." if count > 1 else "One other candidate repeats it."
 
 
 def _mapped(relation: Mapping[str, Any]) -> str:
@@ -210,7 +213,8 @@ def _jobs(connection: Connection, candidate: CandidateRow, facts: dict[str, Any]
         job = job_row(row)
         others = connection.scalar(select(func.count()).where(t.JobRequest.job_id == job.id)) or 1
         shared = f", shared with {others - 1} other candidate(s)" if others > 1 else ""
-        yield f"Job {job.id} asks for its label of theory {row.theory or row.labeler}{shared}; the job is {_standing(job)}."
+        theory = row.theory or row.labeler
+        yield f"Job {job.id} asks for its label of theory {theory}{shared}; the job is {_standing(job)}."
         if row.cancelled is not None:
             yield f"Its request for job {job.id} was withdrawn on {_when(iso(row.cancelled))} UTC."
         attempts = [
