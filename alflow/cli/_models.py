@@ -189,7 +189,7 @@ def _training_progress(progress: TrainingProgress) -> tuple[int, int | None, str
     text = f"{'loss' if progress.held_out_loss is None else 'held-out loss'} {loss:.3g}"
     if progress.max_epochs is not None:
         return progress.epoch, progress.max_epochs, text
-    return round(100 * progress.fraction), 100, f"% of the time, epoch {progress.epoch}, {text}"
+    return round(100 * progress.fraction), 100, f"%, epoch {progress.epoch}, {text}"
 
 
 def training_summary(report: TrainingReport) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def test_log_has_one_line_per_step() -> None:
         tell(report)
     lines = [re.sub(r"\s+", " ", line).strip() for line in text_of(target).splitlines()]
     assert lines[0] == "Round 1"
-    assert re.fullmatch(r"train 0\.0 s 4 members on 24 labels", lines[1])
-    assert re.fullmatch(r"queue 0\.0 s 2 jobs", lines[2])
+    assert re.fullmatch(r"train \d\.\d s 4 members on 24 labels", lines[1])
+    assert re.fullmatch(r"queue \d\.\d s 2 jobs", lines[2])
     assert lines[3:] == [
         "candidate 7, why the least known",
         "candidate 9, why drawn at random",
@@ -76,7 +76,7 @@ def test_terminal_marks_finished_steps() -> None:
     with ConsoleReporter(target) as report:
         tell(report)
     text = text_of(target)
-    assert re.search(r"✓ train +0\.0 s 4 members on 24 labels", text)
+    assert re.search(r"✓ train +\d\.\d s 4 members on 24 labels", text)
     assert "drawn at random" in text
 
 
@@ -105,7 +105,7 @@ def test_digest_of_a_source_is_not_shown() -> None:
     with ConsoleReporter(target) as report:
         report.step("explore-relax-0a1b2c3d")
         report.step("explore-relax-0a1b2c3d", "12 new")
-    assert re.search(r"explore-relax +0\.0 s  12 new", text_of(target))
+    assert re.search(r"explore-relax +\d\.\d s  12 new", text_of(target))
     assert "0a1b2c3d" not in text_of(target)
 
 
