@@ -22,11 +22,10 @@ def design(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     summary: dict[str, Any] = {}
 
     def finish(report: IngestReport) -> None:
-        designed = [
-            row
-            for row in ctx.ledger.pool.rows(sorted(set(report.ids)))
-            if row.state is CandidateState.POOLED and row.stream is Stream.DESIGN
-        ]
+        proposed = ctx.ledger.pool.rows(sorted(set(report.ids)))
+        # a reference that is in the pool already is labelled all the same: the kept one, not its copy
+        kept = {row.id if row.duplicate_of is None else row.duplicate_of for row in proposed}
+        designed = [row for row in ctx.ledger.pool.rows(sorted(kept)) if row.state is CandidateState.POOLED]
         room = ctx.config.budget.labels
         chosen = [row.id for row in designed][:room]
         pool = sorted(set(given) - set(chosen))

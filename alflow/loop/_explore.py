@@ -27,13 +27,13 @@ KEPT = (
 def explore_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunction]]:
     """Return one named step for each source that has something to do in this round.
 
-    A source whose proposals depend on its settings alone is asked once; its step's name carries a digest of the
+    Round 0 asks only the sources that need neither a committee nor structures to start from. A source whose proposals depend on its settings alone is asked once; its step's name carries a digest of the
     settings, so that changed settings are a new source.
     """
     steps: list[tuple[str, StepFunction]] = []
     for settings in ctx.config.sources:
         source = make_source(settings)
-        if source.needs_committee and index == 0:
+        if index == 0 and (source.needs_committee or not source.once):
             continue
         digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
         name = f"explore-{settings.kind}-{digest}"

@@ -38,7 +38,7 @@ def count_labels(ctx: CampaignContext) -> int:
 
 
 def _stream_failed(ctx: CampaignContext) -> list[bool]:
-    rows = prospective_rows(ctx, before=ctx.ledger.rounds.next_index(ctx.campaign_id))
+    rows = prospective_rows(ctx)
     return [bool(row["missed"]) for row in rows if row["stream"] == "random"]
 
 

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "theory": {"labeler": "emt"},
     "seed": 3,
     "targets": {"energy": 0.02, "force": 0.3, "stress": 0.03},
-    "round0": {"prototypes": ["fcc"], "n_spread": 6, "max_atoms": 3, "parents": ["fcc"]},
+    "round0": {"prototypes": ["fcc"], "n_spread": 6, "max_atoms": 4, "parents": ["fcc"]},
     "sources": [
         {"kind": "enumerate", "max_atoms": 3},
         {"kind": "perturb", "n": 6},
