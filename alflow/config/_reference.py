@@ -106,7 +106,9 @@ def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
         if name == "kind" and field.default is not None:
             continue
         description = field.description or ""
-        yield f"`{name}`", _type_with_limits(field), _default(name, field), description[:1].lower() + description[1:]
+        if description[1:2].islower():
+            description = description[0].lower() + description[1:]
+        yield f"`{name}`", _type_with_limits(field), _default(name, field), description
 
 
 def _type_with_limits(field: FieldInfo) -> str:

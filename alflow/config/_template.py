@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alflow.config._campaign import CampaignConfig
+
+_SHOWN = ("targets", "selection", "stopping", "filters", "duplicates", "committee", "training", "discovery")
+
 _LABELERS = {
     "emt": """\
 theory:
@@ -64,6 +68,7 @@ _REPLAY_ROUND0 = """\
 round0:
   prototypes: []
   n_spread: 0
+  n_pool: 10                   # structures of the file, drawn at random, to begin with
 
 """
 
@@ -85,13 +90,13 @@ targets:
   energy: 0.005                # eV/atom
   force: 0.1                   # eV/Å, on the worst atom
   stress: 0.01                 # eV/Å³, 1.6 GPa
-  # u_max: 10                  # above it a candidate is implausible and set aside
+  # u_max: {targets.u_max}                # above it a candidate is implausible and set aside
 
 {round0}{sources}
 # What a batch is made of.
 selection:
   batch: 10                    # labels per round
-  # random_fraction: 0.1       # share drawn at random: it tests, calibrates, and decides when to stop
+  # random_fraction: {selection.random_fraction}       # share drawn at random: it decides when to stop
 
 # What the campaign may spend; it stops earlier where a rule says so.
 budget:
@@ -101,25 +106,25 @@ budget:
   # core_hours: 100
 
 # stopping:
-#   tolerance: 0.2             # largest share of candidates that may miss a target
+#   tolerance: {stopping.tolerance}             # largest share of candidates that may miss a target
 
 # filters:
-#   min_distance_factor: 0.6   # closest approach over the sum of covalent radii
+#   min_distance_factor: {filters.min_distance_factor}   # closest approach over the sum of covalent radii
 
 # duplicates:
-#   displacement: 0.015        # Å: closer than this to a structure that is kept is not paid for
-#   strain: 0.002
+#   displacement: {duplicates.displacement}        # Å: closer than this to a structure that is kept is not paid for
+#   strain: {duplicates.strain}
 
 # committee:
-#   n_members: 4
-#   r_max: 5.0                 # Å
+#   n_members: {committee.n_members}
+#   r_max: {committee.r_max}                 # Å
 
 # training:
-#   max_epochs: 120
+#   steps: {training.steps}                 # gradient steps from scratch
 
 # discovery:
-#   e_hull_window: 0.02        # eV/atom: relaxed structures below it are labelled to confirm
-#   stable_tolerance: 0.001    # eV/atom
+#   e_hull_window: {discovery.e_hull_window}        # eV/atom: relaxed structures below it are labelled to confirm
+#   stable_tolerance: {discovery.stable_tolerance}    # eV/atom
 
 # approval: manual             # every batch waits for `alflow approve`
 """
@@ -159,4 +164,6 @@ def init_template(name: str = "campaign", elements: Sequence[str] = ("Ni", "Pt")
         theory=_LABELERS.get(labeler, _OTHER_LABELER.format(labeler=labeler)),
         round0=_REPLAY_ROUND0 if replay else _ROUND0,
         sources=_REPLAY_SOURCES if replay else _SOURCES,
+        # Remarks show the defaults as they are, not as they once were.
+        **{section: CampaignConfig.model_fields[section].get_default(call_default_factory=True) for section in _SHOWN},
     )

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,7 @@ from alflow.labelers._expand import expand, expand_path
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._names import unknown_name
 from alflow.labelers._result import RawOutcome
-from alflow.labelers._theory import Capabilities, TheorySpec, code_version, file_hash
+from alflow.labelers._theory import Capabilities, Moments, TheorySpec, code_version, file_hash
 from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class AseLabeler(InProcessLabeler):
     """
 
     name = "ase"
-    settings_model = AseSettings
+    settings_model: type[BaseModel] = AseSettings
 
     def __init__(self, settings: AseSettings, *, worker: WorkerConfig) -> None:
         entry = worker.labelers.get(settings.calculator)
@@ -105,12 +105,14 @@ class AseLabeler(InProcessLabeler):
     def capabilities(self) -> Capabilities:
         """What the worker's file says about the calculator."""
         entry = self._entry
+        analytic = entry.calculator.rpartition(".")[0] in _ANALYTIC
+        moments = Moments.INDEPENDENT if analytic and entry.moments is Moments.NONE else entry.moments
         return Capabilities(
             elements=None if entry.elements is None else frozenset(entry.elements),
             periodic_directions=frozenset(entry.periodic_directions),
             stress=entry.stress,
             charge=entry.charge,
-            moments=entry.moments,
+            moments=moments,
             net_force_limit=entry.net_force_limit,
         )
 
@@ -255,9 +257,8 @@ class AseLabeler(InProcessLabeler):
         path = self._entry.calculator
         if self._entry.code is not None:
             return f"{self._entry.code} {path}"
-        package = path.partition(".")[0]
-        distributions = importlib.metadata.packages_distributions().get(package)
-        return f"{distributions[0]} {code_version(distributions[0])} {path}" if distributions else path
+        distribution = _distribution_of(path.partition(".")[0])
+        return path if distribution is None else f"{distribution} {code_version(distribution)} {path}"
 
     def _compare_with_recorded(self) -> None:
         recorded = self.settings
@@ -275,6 +276,16 @@ class AseLabeler(InProcessLabeler):
                 f"{self._where} differs from the recorded theory in {', '.join(different)}: labels of two "
                 "theories never mix; restore the entry, or give the campaign another theory"
             )
+
+
+@cache
+def _distribution_of(package: str) -> str | None:
+    """Name under which an importable package was installed; None for a loose module."""
+    try:
+        return str(importlib.metadata.distribution(package).metadata["Name"])
+    except importlib.metadata.PackageNotFoundError:
+        found = importlib.metadata.packages_distributions().get(package)  # reads every installation: a second
+        return found[0] if found else None
 
 
 def failure_kind(error: BaseException) -> FailureKind:

@@ -39,7 +39,7 @@ class EmtLabeler(InProcessLabeler):
     """
 
     name = "emt"
-    settings_model = EmtSettings
+    settings_model: type[BaseModel] = EmtSettings
 
     def __init__(self, settings: EmtSettings | None = None) -> None:
         self.settings = EmtSettings() if settings is None else settings

@@ -89,7 +89,7 @@ class ReplayLabeler(InProcessLabeler):
     """
 
     name = "replay"
-    settings_model = ReplaySettings
+    settings_model: type[BaseModel] = ReplaySettings
 
     def __init__(self, settings: ReplaySettings, *, directory: Path | None = None) -> None:
         path = (Path() if directory is None else directory) / settings.path.expanduser()

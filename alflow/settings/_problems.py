@@ -77,7 +77,14 @@ def problems_of(
     error: ValidationError, model: type[BaseModel], document: Document, *, secret: frozenset[str] = frozenset()
 ) -> list[Problem]:
     """Translate pydantic's errors; values of the top-level keys in ``secret`` are never shown."""
-    problems = [_translate(detail, model, document.content, secret) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    places = [d["loc"] for d in details]
+    problems = [
+        _translate(detail, model, document.content, secret)
+        for detail in details
+        # A list whose only entry is wrong is not too short.
+        if not (detail["type"] == "too_short" and any(p[: len(detail["loc"])] == detail["loc"] != p for p in places))
+    ]
     by_path: dict[KeyPath, Problem] = {}
     for problem in problems:
         # Every member of a union complains about the same value: one sentence for all of them.
@@ -132,6 +139,8 @@ def _plain_message(detail: Any) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
+    if kind == "too_short":
+        return f"needs at least {context['min_length']} entries" if context["min_length"] > 1 else "must not be empty"
     for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
         if name in context:
             return f"must be {sign} {context[name]:g}"

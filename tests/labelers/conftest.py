@@ -40,7 +40,8 @@ class Moody(Calculator):
             "scf": SCFError("no convergence"), "kohn-sham": KohnShamConvergenceError("did not converge"),
             "disk": OSError(errno.ENOSPC, "No space left on device"), "memory": MemoryError(),
             "file": FileNotFoundError("Ni.UPF"), "time": TimeoutError("too long"), "bug": ZeroDivisionError("oops"),
-            "property": PropertyNotImplementedError("stress"), "import": ImportError("no libxc"), "eof": EOFError("short"),
+            "property": PropertyNotImplementedError("stress"), "import": ImportError("no libxc"),
+            "eof": EOFError("short"),
         }
         if mood in errors:
             raise errors[mood]
@@ -79,7 +80,8 @@ def alloy() -> Structure:
     """Four atoms of Ni-Pt, away from every symmetric position."""
     atoms = bulk("Pt", cubic=True, a=3.8)
     atoms.symbols[:2] = "Ni"
-    atoms.set_cell(atoms.cell.array @ (np.eye(3) + [[0.02, 0.01, 0], [0, -0.01, 0.02], [0.01, 0, 0]]), scale_atoms=True)
+    deformation = np.array([[1.02, 0.01, 0], [0, 0.99, 0.02], [0.01, 0, 1]])
+    atoms.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
     atoms.rattle(0.1, seed=1)
     return Structure.from_atoms(atoms)
 

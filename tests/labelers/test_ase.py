@@ -94,6 +94,14 @@ def test_reuse_keeps_one_calculator(moody: str, alloy: Structure, reuse: bool, m
     assert kind.made == made + more
 
 
+def test_moments_do_not_matter_to_analytic_potentials_and_are_refused_by_others(moody: str, alloy: Structure) -> None:
+    atoms = alloy.to_atoms()
+    atoms.set_initial_magnetic_moments([1.0] * 4)
+    make("ase.calculators.emt.EMT").label(atoms)
+    with pytest.raises(LabelFailure, match="initial magnetic moments, which it would ignore"):
+        make(moody).label(atoms)
+
+
 # -- the theory --------------------------------------------------------------------------------------------------------
 
 

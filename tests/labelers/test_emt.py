@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -10,13 +12,20 @@ from alflow.labelers import EMT_ELEMENTS, check_labeler, get_labeler
 from alflow.structures import Structure
 
 
+def close(actual: Any, expected: Any, atol: float) -> None:
+    """Arrays that are there, and agree."""
+    assert actual is not None
+    assert expected is not None
+    np.testing.assert_allclose(actual, expected, atol=atol)
+
+
 def test_numbers_are_those_of_ase(alloy: Structure) -> None:
     atoms = alloy.to_atoms()
     atoms.calc = EMT()
     properties = get_labeler("emt").label(atoms).properties
     assert properties.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
-    np.testing.assert_allclose(properties.forces, atoms.get_forces(), atol=1e-12)
-    np.testing.assert_allclose(properties.stress, atoms.get_stress(voigt=False), atol=1e-12)
+    close(properties.forces, atoms.get_forces(), atol=1e-12)
+    close(properties.stress, atoms.get_stress(voigt=False), atol=1e-12)
     assert properties.energy_extrapolated is None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alflow.errors import FailureKind, LabelFailure
-from alflow.labelers import CalculatorSettings, RunState, WorkerConfig, get_labeler
+from alflow.labelers import CalculatorSettings, Moments, RunState, WorkerConfig, get_labeler
 from alflow.structures import Structure
 
 
@@ -93,8 +93,8 @@ def test_charge_and_moments_survive_the_record(tmp_path: Path, moody: str, alloy
         numbers=alloy.numbers,
         positions=alloy.positions,
         charge=1.0,
-        moments=[[0, 0, 1.0]] * 4,
+        moments=np.tile([0, 0, 1.0], (4, 1)),
     )
-    entry = CalculatorSettings(calculator=moody, charge=True, moments="noncollinear")
+    entry = CalculatorSettings(calculator=moody, charge=True, moments=Moments.NONCOLLINEAR)
     labeler = get_labeler("ase", {"calculator": "t"}, worker=WorkerConfig(labelers={"t": entry}))
     assert labeler.label(charged, tmp_path).structure == charged

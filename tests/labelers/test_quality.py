@@ -58,7 +58,7 @@ def reordered(structure: Structure) -> Structure:
 
 def open_boundary(structure: Structure) -> Structure:
     return Structure(
-        cell=structure.cell, pbc=[True, True, False], numbers=structure.numbers, positions=structure.positions
+        cell=structure.cell, pbc=np.array([True, True, False]), numbers=structure.numbers, positions=structure.positions
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,13 @@ from scipy.spatial.transform import Rotation
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers import Labeler, check_labeler, get_labeler
 from alflow.structures import LabelledStructure, Structure
+
+
+def close(actual: Any, expected: Any, atol: float) -> None:
+    """Arrays that are there, and agree."""
+    assert actual is not None
+    assert expected is not None
+    np.testing.assert_allclose(actual, expected, atol=atol)
 
 
 def variants(alloy: Structure) -> list[LabelledStructure]:
@@ -44,8 +52,8 @@ def test_known_structures_get_their_labels(replay: Labeler, known: list[Labelled
     for number, frame in enumerate(known):
         result = replay.label(frame.structure)
         assert result.properties.energy == pytest.approx(frame.properties.energy, abs=1e-7)
-        np.testing.assert_allclose(result.properties.forces, frame.properties.forces, atol=1e-7)
-        np.testing.assert_allclose(result.properties.stress, frame.properties.stress, atol=1e-7)
+        close(result.properties.forces, frame.properties.forces, atol=1e-7)
+        close(result.properties.stress, frame.properties.stress, atol=1e-7)
         assert result.evidence["frame"] == number
 
 
@@ -62,8 +70,8 @@ def test_a_disguised_structure_gets_its_label_through_the_isometry(
     assert result.evidence["frame"] == 2
     assert result.evidence["isometry"]["rotation"]
     assert result.properties.energy == pytest.approx(expected.energy, abs=1e-5)
-    np.testing.assert_allclose(result.properties.forces, expected.forces, atol=1e-4)
-    np.testing.assert_allclose(result.properties.stress, expected.stress, atol=1e-5)
+    close(result.properties.forces, expected.forces, atol=1e-4)
+    close(result.properties.stress, expected.stress, atol=1e-5)
 
 
 def test_a_near_miss_is_refused(replay: Labeler, known: list[LabelledStructure]) -> None:
@@ -108,8 +116,8 @@ def test_compressed_files_and_named_entries(known: list[LabelledStructure], tmp_
         "stress_convention": "vasp",
     }
     result = get_labeler("replay", settings).label(known[1].structure)
-    np.testing.assert_allclose(result.properties.stress, known[1].properties.stress, atol=1e-7)
-    np.testing.assert_allclose(result.properties.forces, known[1].properties.forces, atol=1e-7)
+    close(result.properties.stress, known[1].properties.stress, atol=1e-7)
+    close(result.properties.forces, known[1].properties.forces, atol=1e-7)
     with pytest.raises(ConfigError, match="frame 0: there is no entry 'e_scan'"):
         get_labeler("replay", settings | {"energy_key": "e_scan"}).label(known[1].structure)
 
@@ -139,7 +147,7 @@ def test_a_file_that_cannot_serve_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         get_labeler("replay", {"path": "no.extxyz"}, directory=tmp_path)
     write(tmp_path / "bare.extxyz", Atoms("Ni", cell=3 * np.eye(3), pbc=True), format="extxyz")
-    with pytest.raises(ConfigError, match="frame 0: .*carries no labels"):
+    with pytest.raises(ConfigError, match=r"frame 0: .*carries no labels"):
         get_labeler("replay", {"path": tmp_path / "bare.extxyz"}).refuses(Structure.from_atoms(Atoms("Ni")))
     (tmp_path / "broken.extxyz").write_text("2\nLattice\nNi 0 0 0\n")
     with pytest.raises(ConfigError, match=r"broken\.extxyz"):
