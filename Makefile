@@ -74,7 +74,7 @@ format: $(VENV)/.with-test  ## format and mend what can be mended automatically
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.with-docs  ## build the documentation into site/; a broken link is an error
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove caches, builds and the output of the examples; campaigns' databases elsewhere are left alone
 	rm -rf build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
