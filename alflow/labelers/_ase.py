@@ -279,12 +279,17 @@ class AseLabeler(InProcessLabeler):
 
 
 @cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Installed distributions by importable package; reading every installation takes a second."""
+    return importlib.metadata.packages_distributions()
+
+
 def _distribution_of(package: str) -> str | None:
     """Name under which an importable package was installed; None for a loose module."""
     try:
         return str(importlib.metadata.distribution(package).metadata["Name"])
     except importlib.metadata.PackageNotFoundError:
-        found = importlib.metadata.packages_distributions().get(package)  # reads every installation: a second
+        found = _distributions().get(package)
         return found[0] if found else None
 
 
