@@ -13,7 +13,7 @@ from alflow.ledger import CandidateColumn
 if TYPE_CHECKING:
     from alflow.ledger import CandidateRow
 
-DEFAULT = ("id", "formula", "n_atoms", "state", "u", "energy_per_atom", "e_hull", "round", "source", "reason")
+DEFAULT = ("id", "formula", "n_atoms", "state", "u", "energy_per_atom", "e_hull", "source", "reason")
 ALWAYS = frozenset({"id", "formula", "n_atoms", "state", "reason"})
 
 COLUMNS: Mapping[str, Column] = {
@@ -21,8 +21,9 @@ COLUMNS: Mapping[str, Column] = {
         key=column.value,
         label=column.label,
         unit=column.unit,
-        digits=6 if column in {CandidateColumn.STRESS_ERROR, CandidateColumn.ENERGY} else 4 if column.unit else 3,
+        digits=6 if column in {CandidateColumn.STRESS_ERROR, CandidateColumn.ENERGY} else 4 if column.unit else 2,
         elastic=column is CandidateColumn.REASON,
+        cut=column is CandidateColumn.REASON,
     )
     for column in CandidateColumn
 }

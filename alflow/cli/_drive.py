@@ -304,7 +304,7 @@ def _print_status(found: Status) -> None:
     from rich.text import Text
 
     from alflow.cli._console import stdout
-    from alflow.cli._output import cell_style, make_table, print_table
+    from alflow.cli._output import cell_style, print_table
 
     console = stdout()
     title = Text(f"{found.name}  ", style="bold")
@@ -331,7 +331,7 @@ def _print_status(found: Status) -> None:
         keys = list(found.stable[0])
         columns = [Column(key=key, label=key.replace("_", " "), digits=4) for key in keys]
         console.print()
-        print_table(make_table(columns, found.stable, title="stable compounds"))
+        print_table(columns, found.stable, title="stable compounds")
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -8,12 +8,20 @@ import io
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+HEADING_WIDTH = 10
+ELASTIC_WIDTH = 20
+_BETWEEN = 2  # blanks that the table puts after every column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +39,9 @@ class Column:
     digits
         decimals of floating-point values in the table (JSON and CSV carry them in full)
     elastic
-        True for the column that may wrap on a narrow terminal
+        True for the column that gives way on a narrow terminal: it wraps
+    cut
+        True for an elastic column that is cut instead, where one line per row matters more than the whole text
     """
 
     key: str
@@ -39,6 +49,7 @@ class Column:
     unit: str = ""
     digits: int = 3
     elastic: bool = False
+    cut: bool = False
 
 
 def jsonable(value: Any) -> Any:
@@ -113,14 +124,15 @@ def print_rows(
     elif as_csv:
         print_csv(columns, rows)
     else:
-        print_table(make_table(columns, rows, title=title))
+        print_table(columns, rows, title=title)
 
 
-def print_table(table: Any) -> None:
-    """Write a table to stdout; without trailing blanks where that is no terminal."""
+def print_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, title: str | None = None) -> None:
+    """Write a table to stdout; whole and without trailing blanks where that is no terminal."""
     from alflow.cli._console import stdout
 
     console = stdout()
+    table = make_table(columns, rows, width=console.width, title=title)
     if console.is_terminal:
         console.print(table)
         return
@@ -129,31 +141,72 @@ def print_table(table: Any) -> None:
     sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
-def make_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, title: str | None = None) -> Any:
-    """Return a rich table: quiet lines, numbers to the right, units in the heading."""
+def make_table(
+    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, width: int, title: str | None = None
+) -> Any:
+    """Return a rich table: quiet lines, numbers to the right, units in the heading.
+
+    Elastic columns share what the others leave of ``width``; the others are never cut.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     rows = list(rows)
+    numeric = [_is_numeric([row.get(column.key) for row in rows]) for column in columns]
+    headings = [_heading(column, narrow=is_number) for column, is_number in zip(columns, numeric, strict=True)]
+    cells = [[cell_text(row.get(column.key), column.digits) for row in rows] for column in columns]
+    widths = _column_widths(columns, headings, cells, width)
     table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left", title_style="bold"
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        title_style="bold",
     )
-    for column in columns:
-        values = [row.get(column.key) for row in rows]
-        numeric = any(_is_number(v) for v in values) and all(v is None or _is_number(v) for v in values)
-        heading = Text(column.label or column.key, style="bold")
-        if column.unit:
-            heading.append(f"\n{column.unit}", style="not bold dim")
+    for i, column in enumerate(columns):
         table.add_column(
-            heading,
-            justify="right" if numeric else "left",
-            no_wrap=not column.elastic,
-            overflow="fold" if column.elastic else "ellipsis",
+            headings[i],
+            justify="right" if numeric[i] else "left",
+            no_wrap=not column.elastic or column.cut,
+            overflow="fold" if column.elastic and not column.cut else "ellipsis",
+            width=widths[i],
         )
-    for row in rows:
-        table.add_row(*(Text(cell_text(row.get(c.key), c.digits), style=cell_style(c.key, row)) for c in columns))
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(cells[i][number], style=cell_style(c.key, row)) for i, c in enumerate(columns)))
     return table
+
+
+def _heading(column: Column, *, narrow: bool) -> Text:
+    """Heading with the unit under it; broken between words over a column of numbers, which is narrow."""
+    from rich.text import Text
+
+    label = column.label or column.key
+    heading = Text("\n".join(textwrap.wrap(label, HEADING_WIDTH)) if narrow else label, style="bold")
+    if column.unit:
+        heading.append(f"\n{column.unit}", style="not bold dim")
+    return heading
+
+
+def _column_widths(
+    columns: Sequence[Column], headings: Sequence[Text], cells: Sequence[Sequence[str]], width: int
+) -> list[int]:
+    from rich.cells import cell_len
+
+    texts = [[*heading.plain.split("\n"), *column] for heading, column in zip(headings, cells, strict=True)]
+    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in texts]
+    elastic = [i for i, column in enumerate(columns) if column.elastic]
+    if elastic:
+        left = width - sum(w for i, w in enumerate(widths) if i not in elastic) - _BETWEEN * len(columns)
+        share = max(left // len(elastic), ELASTIC_WIDTH)
+        for i in elastic:
+            widths[i] = min(widths[i], share)
+    return widths
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return any(_is_number(v) for v in values) and all(v is None or _is_number(v) for v in values)
 
 
 def _is_number(value: Any) -> bool:
