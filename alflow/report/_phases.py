@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.colors import LinearSegmentedColormap
 
 from alflow.ledger import CandidateState
 from alflow.report._data import Compound, Hull, HullPoint
@@ -29,6 +30,8 @@ from alflow.report._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_DEPTH = LinearSegmentedColormap.from_list("depth", ["#0073b3", "#56b4e8", "#f0e442"])
+"""Distance to the hull: blue on it, yellow far above; no end vanishes on a dark or a light page."""
 _SCALE = 1e3
 _ON_LINE = 1e-6
 """eV/atom: the line is the hull itself, whatever tolerance a compound is granted."""
@@ -168,7 +171,7 @@ def _ternary(hull: Hull) -> Markup:
             at = np.array([place(p.fractions) for p in labelled])
             depth = _SCALE * np.array([p.e_hull for p in labelled])
             drawn = axes.scatter(
-                at[:, 0], at[:, 1], c=depth, cmap="cividis", s=26, edgecolors="none", zorder=3, gid="hull-labelled"
+                at[:, 0], at[:, 1], c=depth, cmap=_DEPTH, s=26, edgecolors="none", zorder=3, gid="hull-labelled"
             )
             titles["hull-labelled"] = [_title(p) for p in labelled]
             made.colorbar(drawn, ax=axes, shrink=0.6, label="energy above hull, meV/atom").outline.set_visible(False)

@@ -155,6 +155,21 @@ def test_more_than_three_elements_give_the_table_alone(ledger: Ledger) -> None:
     assert "Ni₃Pt" in text
 
 
+def test_three_elements_get_a_caption_of_their_own(ledger: Ledger) -> None:
+    data = gather(ledger, "ni-pt")
+    assert data.hull is not None
+    three = replace(
+        data.hull,
+        elements=("Cu", "Ni", "Pt"),
+        points=tuple(replace(p, fractions=(0.0, *p.fractions)) for p in data.hull.points),
+        compounds=tuple(replace(c, fractions=(0.0, *c.fractions)) for c in data.hull.compounds),
+    )
+    text = render(replace(data, hull=three))
+    check(text)
+    assert "bluer the nearer to the hull" in text
+    assert "below the green line" not in text
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (float("nan"), "–"), (-0.118, "−118.0"), (-1e-9, "0.0")])
 def test_milli(value: float | None, text: str) -> None:
     assert milli(value) == text
