@@ -183,7 +183,7 @@ def export(
     Labels are written as REF_energy (eV), REF_forces (eV/Å) and REF_stress (eV/Å³), with where each came from; an ASE
     database carries them as results of a calculator.
     """
-    from alflow.cli._console import stderr
+    from alflow.cli._console import stderr, working
     from alflow.cli._export import Exported, Format, format_of, write_structures
 
     if file_format is not None and file_format not in set(Format):
@@ -209,7 +209,8 @@ def export(
         what = "match" if everything else "match and have a label"
         stderr().print(f"nothing to export: of {plural(len(candidates), 'candidate')} none {what}")
         raise typer.Exit(ExitCode.NOTHING_TO_DO)
-    write_structures(output, items, wanted)
+    with working("writing structures"):
+        write_structures(output, items, wanted)
     labelled = sum(item.label is not None for item in items)
     if as_json:
         print_json({"output": output.resolve(), "format": wanted, "structures": len(items), "labelled": labelled})

@@ -75,14 +75,15 @@ def backup(
 
     The copy opens like the ledger itself.
     """
-    from alflow.cli._console import stderr
+    from alflow.cli._console import stderr, working
     from alflow.ledger import backup_ledger
 
     url = _existing(campaign, ledger)
     path = output or _dated(url)
     if path.exists():
         raise UserError(f"{path} exists already; give another name with --output, or remove it")
-    backup_ledger(url, path)
+    with working("copying"):
+        backup_ledger(url, path)
     if as_json:
         print_json({"backup": path.resolve(), "bytes": path.stat().st_size})
     else:

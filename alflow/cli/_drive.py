@@ -57,10 +57,10 @@ def plan(
 
     Also says when the campaign can stop at the earliest. Changes nothing.
     """
-    from alflow.cli._reporter import ConsoleReporter
+    from alflow.cli._console import working
     from alflow.loop import plan as make_plan
 
-    with ConsoleReporter() as report, opened_campaign(campaign, ledger, report=report) as ctx:
+    with opened_campaign(campaign, ledger) as ctx, working("planning"):
         found = make_plan(ctx)
     if as_json:
         print_json(found)

@@ -87,7 +87,7 @@ def ls(
     with opened(campaign, ledger) as target:
         from alflow.cli._columns import check_column, choose_columns, drop_empty, values
 
-        chosen = choose_columns(columns)
+        chosen = choose_columns(columns if columns or target.campaign is not None else "+campaign")
         if sort is not None:
             check_column(sort.removeprefix("-"))
         found = target.ledger.candidates(
@@ -178,9 +178,10 @@ def report(
 
     Learning curve, parity, calibration, hull, what became of every candidate, and the stable compounds.
     """
+    from alflow.cli._console import working
     from alflow.report import write_report
 
-    with opened(campaign, ledger) as target:
+    with opened(campaign, ledger) as target, working("writing the report"):
         row = target.require_campaign()
         path = output or Path(f"{row.name}-report.html")
         path = write_report(target.ledger, row.id, path)

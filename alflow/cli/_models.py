@@ -113,11 +113,13 @@ def evaluate(
 
     Prints the errors of energy, force and stress, and how well the committee knows them.
     """
+    from alflow.cli._console import working
     from alflow.cli._metrics import measure
     from alflow.potentials import load_committee
 
     committee = load_committee(model)
-    examples = read_labelled(data)
+    with working("reading"):
+        examples = read_labelled(data)
     strange = {e for example in examples for e in example.structure.elements} - set(committee.elements)
     if strange:
         raise StructureError(
@@ -125,7 +127,8 @@ def evaluate(
             "leave those structures out or train with them"
         )
     wants_stress = any(example.properties.stress is not None for example in examples)
-    prediction = committee.predict([example.structure for example in examples], stress=wants_stress)
+    with working(f"predicting {plural(len(examples), 'structure')}"):
+        prediction = committee.predict([example.structure for example in examples], stress=wants_stress)
     metrics = measure(prediction, [example.properties for example in examples])
     if as_json:
         print_json(metrics)

@@ -16,6 +16,8 @@ from ase.io import write
 from alflow.labelers import get_labeler
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from tests.cli.conftest import Campaign, Run
 
 TINY = """\
@@ -110,7 +112,7 @@ def test_worker_computes_what_is_queued(alflow: Run, campaign: Campaign) -> None
     assert alflow("show", campaign.ids[6], "--json").json()["labels"][0]["kind"] == "computed"
 
 
-def structures(n: int) -> list[object]:
+def structures(n: int) -> list[Atoms]:
     made = []
     for i in range(n):
         atoms = bulk("Cu", "fcc", a=3.5 + 0.05 * i, cubic=True)
@@ -126,7 +128,7 @@ def test_add_recognises_copies(alflow: Run) -> None:
     assert alflow("add", "new.extxyz", "--json").json()["pooled"] == 3
     turned = structures(3)
     for atoms in turned:
-        atoms.rotate(37, (1, 2, 3), rotate_cell=True)  # type: ignore[attr-defined]
+        atoms.rotate(37, (1, 2, 3), rotate_cell=True)
     write("turned.extxyz", turned, format="extxyz")
     found = alflow("add", "campaign.yaml", "turned.extxyz", "--json").json()
     assert (found["pooled"], found["duplicates"]) == (0, 3)
@@ -140,9 +142,9 @@ def test_import_takes_labels_of_the_campaigns_theory(alflow: Run) -> None:
     write_tiny()
     labelled, emt = [], get_labeler("emt")
     for atoms in structures(3):
-        properties = emt.label(atoms).properties  # type: ignore[arg-type]
-        atoms.info["REF_energy"] = properties.energy  # type: ignore[attr-defined]
-        atoms.arrays["REF_forces"] = properties.forces  # type: ignore[attr-defined]
+        properties = emt.label(atoms).properties
+        atoms.info["REF_energy"] = properties.energy
+        atoms.arrays["REF_forces"] = properties.forces
         labelled.append(atoms)
     write("labels.extxyz", labelled, format="extxyz")
     assert "pbe" in alflow("import", "labels.extxyz", "--theory", "pbe", code=1).stderr

@@ -160,3 +160,15 @@ def test_unknown_candidates(alflow: Run, campaign: Campaign) -> None:
         found = alflow(command, 999, code=1)
         assert "999" in found.stderr
         assert found.stdout == ""
+
+
+def test_several_campaigns_in_one_ledger(alflow: Run, campaign: Campaign) -> None:
+    from alflow.ledger import open_ledger
+
+    with open_ledger(campaign.url) as ledger:
+        ledger.campaigns.create("other", "", {}, 1)
+    assert alflow("ls", "-L", campaign.url, "--json").json()[0]["campaign"] == campaign.name
+    assert "campaign" not in alflow("ls", "--json").json()[0]
+    assert alflow("ls", "-L", campaign.url, "-C", "other", "--json").json() == []
+    found = alflow("report", "-L", campaign.url, code=1)
+    assert "several campaigns (ni-pt, other)" in found.stderr
