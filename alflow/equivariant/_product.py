@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from alflow.equivariant._clebsch_gordan import clebsch_gordan
-from alflow.equivariant._harmonics import degree_slice, n_components
+from alflow.equivariant._harmonics import n_components
 
 
 class ChannelwiseProduct:
@@ -34,23 +36,23 @@ class ChannelwiseProduct:
         if symmetric and l_left != l_right:
             raise ValueError(f"a symmetric product has one factor, not degrees {l_left} and {l_right}")
         self.l_left, self.l_right, self.l_out, self.symmetric = l_left, l_right, l_out, symmetric
-        self._tables: dict[torch.dtype, list[torch.Tensor]] = {}
+        self._tables: dict[torch.dtype, list[_Table]] = {}
 
     @cached_property
-    def blocks(self) -> list[tuple[int, int, list[int]]]:
-        """Pairs of degrees with the degrees they couple to."""
-        found = []
-        for l1 in range(self.l_left + 1):
-            for l2 in range(l1 if self.symmetric else 0, self.l_right + 1):
-                outs = [l3 for l3 in range(abs(l1 - l2), min(l1 + l2, self.l_out) + 1) if (l1 + l2 + l3) % 2 == 0]
-                if outs:
-                    found.append((l1, l2, outs))
-        return found
+    def paths(self) -> list[tuple[int, int, int]]:
+        """Triples (l1, l2, l3) in the order in which they stand side by side, by rising l3."""
+        return [
+            (l1, l2, l3)
+            for l3 in range(self.l_out + 1)
+            for l1 in range(self.l_left + 1)
+            for l2 in range(l1 if self.symmetric else 0, self.l_right + 1)
+            if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0
+        ]
 
     @cached_property
     def n_paths(self) -> tuple[int, ...]:
         """Number of paths for each degree of the output."""
-        return tuple(sum(l3 in outs for _, _, outs in self.blocks) for l3 in range(self.l_out + 1))
+        return tuple(sum(l3 == degree for _, _, l3 in self.paths) for degree in range(self.l_out + 1))
 
     def __call__(self, left: torch.Tensor, right: torch.Tensor) -> list[torch.Tensor]:
         """Multiply.
@@ -63,32 +65,57 @@ class ChannelwiseProduct:
         Returns
         -------
         list of torch.Tensor
-            per degree l3 (K, 2 l3 + 1, n_paths[l3] · C, N), paths side by side in the order of :attr:`blocks`
+            per degree l3 (K, 2 l3 + 1, n_paths[l3] · C, N)
         """
         members, _, channels, atoms = left.shape
-        parts: list[list[torch.Tensor]] = [[] for _ in range(self.l_out + 1)]
-        for (l1, l2, outs), table in zip(self.blocks, self._table(left.dtype), strict=True):
-            x, y = left[:, degree_slice(l1)], right[:, degree_slice(l2)]
-            outer = (x.unsqueeze(2) * y.unsqueeze(1)).view(members, -1, channels * atoms)
-            coupled = torch.bmm(table.expand(members, -1, -1), outer)
-            first = 0
-            for l3 in outs:
-                parts[l3].append(coupled[:, first : first + 2 * l3 + 1].unsqueeze(2))
-                first += 2 * l3 + 1
+        x, y = left.flatten(2), right.flatten(2)
+        found: dict[int, torch.Tensor] = {}
+        for table in self._table(left.dtype):
+            product = _couple(x, y, table)
+            sizes = [(2 * degree + 1) * self.n_paths[degree] for degree in table.degrees]
+            for degree, piece in zip(table.degrees, product.split(sizes, dim=1), strict=True):
+                found[degree] = piece.reshape(members, 2 * degree + 1, -1, atoms)
         return [
-            torch.cat(part, dim=2).view(members, 2 * l3 + 1, len(part) * channels, atoms) for l3, part in enumerate(parts)
+            found.get(degree, left.new_zeros(members, 2 * degree + 1, 0, atoms)) for degree in range(self.l_out + 1)
         ]
 
-    def _table(self, dtype: torch.dtype) -> list[torch.Tensor]:
-        """For every block the coupling matrix (sum of 2 l3 + 1, (2 l1 + 1)(2 l2 + 1))."""
+    def _table(self, dtype: torch.dtype) -> list[_Table]:
+        """One table for products of even and one for products of odd degree: they share no pair of components."""
         if dtype not in self._tables:
-            self._tables[dtype] = [
-                torch.cat(
-                    [torch.tensor(clebsch_gordan(l1, l2, l3), dtype=dtype).flatten(0, 1).T for l3 in outs]
-                ).contiguous()
-                for l1, l2, outs in self.blocks
-            ]
+            tables = [self._make_table(parity, dtype) for parity in (0, 1)]
+            self._tables[dtype] = [table for table in tables if table is not None]
         return self._tables[dtype]
+
+    def _make_table(self, parity: int, dtype: torch.dtype) -> _Table | None:
+        paths = [path for path in self.paths if path[2] % 2 == parity]
+        pairs: dict[tuple[int, int], int] = {}
+        entries: list[tuple[int, int, float]] = []
+        first = 0
+        for degree in sorted({l3 for _, _, l3 in paths}):
+            same = [(l1, l2) for l1, l2, l3 in paths if l3 == degree]
+            for number, (l1, l2) in enumerate(same):
+                coefficients = clebsch_gordan(l1, l2, degree)
+                for m1, m2, m3 in zip(*coefficients.nonzero(), strict=True):
+                    p, q = l1 * l1 + int(m1), l2 * l2 + int(m2)
+                    if self.symmetric and p > q:  # x_p x_q = x_q x_p: one pair for both orders
+                        p, q = q, p
+                    pair = pairs.setdefault((p, q), len(pairs))
+                    entries.append((first + int(m3) * len(same) + number, pair, float(coefficients[m1, m2, m3])))
+            first += (2 * degree + 1) * len(same)
+        if not entries:
+            return None
+        matrix = torch.zeros(first, len(pairs), dtype=torch.float64)
+        for row, column, value in entries:
+            matrix[row, column] += value
+        lefts, rights = torch.tensor(list(pairs)).T
+        return _Table(
+            degrees=sorted({l3 for _, _, l3 in paths}),
+            left=lefts.contiguous(),
+            right=rights.contiguous(),
+            coupling=matrix.to(dtype).unsqueeze(0),
+            scatter_left=_one_hot(lefts, n_components(self.l_left)).to(dtype).unsqueeze(0),
+            scatter_right=_one_hot(rights, n_components(self.l_right)).to(dtype).unsqueeze(0),
+        )
 
 
 def squared_norms(features: torch.Tensor, l_max: int) -> torch.Tensor:
@@ -96,4 +123,97 @@ def squared_norms(features: torch.Tensor, l_max: int) -> torch.Tensor:
     if features.shape[1] != n_components(l_max):
         raise ValueError(f"{features.shape[1]} components, but degrees up to {l_max} have {n_components(l_max)}")
     squares = features * features
-    return torch.cat([squares[:, degree_slice(degree)].mean(dim=1) for degree in range(l_max + 1)], dim=1)
+    degrees = squares.split([2 * degree + 1 for degree in range(l_max + 1)], dim=1)
+    return torch.cat([square.mean(dim=1) for square in degrees], dim=1)
+
+
+# -- the trilinear form and its derivatives --------------------------------------------------------------------------
+# T(g, x, y) = Σ_r Σ_P g_r M_rP x_left(P) y_right(P). Leaving one argument open gives the product and its two adjoints,
+# and the derivatives of each of these are again among them. Written out, a double backward pass costs a few matrix
+# products; automatic differentiation of the same expression takes ten times as many operations.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """Pairs (P,) of components, coupling matrix M (1, R, P), and one-hot matrices (1, S, P) that sum pairs."""
+
+    degrees: list[int]
+    left: torch.Tensor
+    right: torch.Tensor
+    coupling: torch.Tensor
+    scatter_left: torch.Tensor
+    scatter_right: torch.Tensor
+
+
+def _one_hot(index: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(index, size).T.contiguous()
+
+
+def _matrix(table: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return torch.bmm(table.expand(x.shape[0], -1, -1), x)
+
+
+def _couple(x: torch.Tensor, y: torch.Tensor, table: _Table) -> torch.Tensor:
+    result: torch.Tensor = _Couple.apply(x, y, table)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _adjoint_left(g: torch.Tensor, y: torch.Tensor, table: _Table) -> torch.Tensor:
+    result: torch.Tensor = _AdjointLeft.apply(g, y, table)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _adjoint_right(g: torch.Tensor, x: torch.Tensor, table: _Table) -> torch.Tensor:
+    result: torch.Tensor = _AdjointRight.apply(g, x, table)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Couple(torch.autograd.Function):
+    """z = T(·, x, y): (K, S, F), (K, S', F) → (K, R, F)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, table: _Table) -> torch.Tensor:
+        ctx.table = table
+        ctx.save_for_backward(x, y)
+        return _matrix(table.coupling, x.index_select(1, table.left) * y.index_select(1, table.right))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x, y), (g,), table = ctx.saved_tensors, grads, ctx.table
+        left = _adjoint_left(g, y, table) if ctx.needs_input_grad[0] else None
+        right = _adjoint_right(g, x, table) if ctx.needs_input_grad[1] else None
+        return left, right, None
+
+
+class _AdjointLeft(torch.autograd.Function):
+    """T(g, ·, y): (K, R, F), (K, S', F) → (K, S, F)."""
+
+    @staticmethod
+    def forward(ctx: Any, g: torch.Tensor, y: torch.Tensor, table: _Table) -> torch.Tensor:
+        ctx.table = table
+        ctx.save_for_backward(g, y)
+        return _matrix(table.scatter_left, _matrix(table.coupling.mT, g) * y.index_select(1, table.right))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (g, y), (x,), table = ctx.saved_tensors, grads, ctx.table
+        outer = _couple(x, y, table) if ctx.needs_input_grad[0] else None
+        right = _adjoint_right(g, x, table) if ctx.needs_input_grad[1] else None
+        return outer, right, None
+
+
+class _AdjointRight(torch.autograd.Function):
+    """T(g, x, ·): (K, R, F), (K, S, F) → (K, S', F)."""
+
+    @staticmethod
+    def forward(ctx: Any, g: torch.Tensor, x: torch.Tensor, table: _Table) -> torch.Tensor:
+        ctx.table = table
+        ctx.save_for_backward(g, x)
+        return _matrix(table.scatter_right, _matrix(table.coupling.mT, g) * x.index_select(1, table.left))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (g, x), (y,), table = ctx.saved_tensors, grads, ctx.table
+        outer = _couple(x, y, table) if ctx.needs_input_grad[0] else None
+        left = _adjoint_left(g, y, table) if ctx.needs_input_grad[1] else None
+        return outer, left, None

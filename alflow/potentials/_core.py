@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from alflow.errors import PotentialError
 from alflow.potentials._geometry import (
     VOIGT,
     AtomTable,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from alflow.potentials._spec import CommitteeSpec
 
-CHUNK_ATOMS = 256
+CHUNK_ATOMS = 96
 """Atoms evaluated together: large enough for the matrix products, small enough for the caches."""
 CHUNK_BYTES = 256 * 2**20
 """Rough bound of the memory that the edges of one chunk may take."""
@@ -83,18 +82,6 @@ class CommitteeCore:
     def to(self, dtype: torch.dtype) -> CommitteeCore:
         """Return the same committee in another precision."""
         return self if self.weights.dtype == dtype else replace(self, weights=self.weights.to(dtype))
-
-    def atoms(self, numbers: NDArray[np.int64]) -> AtomTable:
-        """Table of one structure's atoms; raises PotentialError for an element without weights."""
-        species = np.searchsorted(self.numbers, numbers)
-        known = self.numbers[np.minimum(species, len(self.numbers) - 1)] == numbers
-        if not known.all():
-            missing = ", ".join(sorted({element_symbol(int(z)) for z in numbers[~known]}))
-            raise PotentialError(
-                f"this committee was trained on {', '.join(self.elements)} and knows nothing of {missing}: "
-                "train on labels that contain it"
-            )
-        return AtomTable(species=species, numbers=numbers, counts=np.array([len(numbers)]))
 
     def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
         """Sum of the isolated atoms' energies of every structure, (n,), eV."""

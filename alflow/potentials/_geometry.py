@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from alflow.equivariant import n_components, spherical_harmonics_with_gradient
+from alflow.errors import PotentialError
 from alflow.potentials._radial import INNER_FRACTION, bond_lengths, radial_basis, repulsion
+from alflow.structures import element_symbol, neighbour_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._spec import CommitteeSpec
+    from alflow.structures import Structure
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -50,6 +53,19 @@ class AtomTable:
     def __len__(self) -> int:
         return len(self.species)
 
+    @classmethod
+    def of(cls, numbers: NDArray[np.int64], elements: NDArray[np.int64]) -> AtomTable:
+        """Table of one structure's atoms; raises PotentialError for an element that is not among the known ones."""
+        species = np.searchsorted(elements, numbers)
+        known = elements[np.minimum(species, len(elements) - 1)] == numbers
+        if not known.all():
+            missing = ", ".join(sorted({element_symbol(int(z)) for z in numbers[~known]}))
+            raise PotentialError(
+                f"this committee was trained on {', '.join(element_symbol(int(z)) for z in elements)} and knows nothing "
+                f"of {missing}: train it on labels that contain it"
+            )
+        return cls(species=species, numbers=numbers, counts=np.array([len(numbers)]))
+
     @staticmethod
     def join(parts: Sequence[AtomTable]) -> AtomTable:
         """Number the atoms and structures of several tables through."""
@@ -78,6 +94,17 @@ class EdgeList:
     centres: NDArray[np.int64]
     neighbours: NDArray[np.int64]
     vectors: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, structure: Structure, elements: NDArray[np.int64], r_max: float) -> EdgeList:
+        """Edges of one structure."""
+        found = neighbour_list(structure, r_max)
+        return cls(
+            atoms=AtomTable.of(structure.numbers, elements),
+            centres=found.centres,
+            neighbours=found.neighbours,
+            vectors=found.vectors,
+        )
 
     @staticmethod
     def join(parts: Sequence[EdgeList]) -> EdgeList:
@@ -112,6 +139,11 @@ class PairTable:
 
     def __len__(self) -> int:
         return len(self.centres)
+
+    @property
+    def width(self) -> int:
+        """Longest row, at least 1."""
+        return int(self.slot.max()) + 1 if len(self.slot) else 1
 
     @classmethod
     def of(cls, edges: EdgeList) -> tuple[PairTable, NDArray[np.int64]]:
@@ -181,6 +213,10 @@ class EdgeFunctions:
         """Functions of the edges of several lists, one after the other."""
         return EdgeFunctions(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(EdgeFunctions)})
 
+    def to(self, dtype: torch.dtype) -> EdgeFunctions:
+        """Return the same functions in another precision."""
+        return EdgeFunctions(**{f.name: getattr(self, f.name).to(dtype) for f in fields(EdgeFunctions)})
+
     def pair_values(self, edge_pair: torch.Tensor, n_pairs: int) -> torch.Tensor:
         """G (n_pairs, n_radial · S): products of radial and angular functions, summed over the images."""
         products = (self.radial.unsqueeze(2) * self.angular.unsqueeze(1)).flatten(1)
@@ -241,16 +277,16 @@ class PairBatch:
         (N,) and the number of structures
     """
 
-    def __init__(self, pairs: PairTable, values: torch.Tensor) -> None:
-        atoms, n_atoms = pairs.atoms, len(pairs.atoms)
-        width = int(pairs.slot.max()) + 1 if len(pairs.slot) else 1
+    def __init__(self, pairs: PairTable, values: torch.Tensor, *, padded: bool = False) -> None:
+        atoms, n_atoms, width = pairs.atoms, len(pairs.atoms), pairs.width
         flat = pairs.centres * width + pairs.slot
         neighbours = np.repeat(np.arange(n_atoms), width)
         neighbours[flat] = pairs.neighbours
         self.n_atoms, self.width, self.n_structures = n_atoms, width, len(atoms.counts)
         self.row = torch.from_numpy(flat)
-        self.values = values.new_zeros(n_atoms * width, values.shape[1]).index_copy_(0, self.row, values)
-        self.values = self.values.view(n_atoms, width, -1)
+        if not padded:
+            values = values.new_zeros(n_atoms * width, values.shape[1]).index_copy_(0, self.row, values)
+        self.values = values.view(n_atoms, width, -1)
         self.neighbours = torch.from_numpy(neighbours)
         self.species = torch.from_numpy(atoms.species)
         self.neighbour_species = self.species[self.neighbours].view(n_atoms, width)
@@ -286,35 +322,63 @@ class SummedBatch(PairBatch):
 
 
 class EdgeBatch(PairBatch):
-    """A batch that goes back to the edges for slopes: little memory for large cells, nothing to prepare for prediction."""
+    """A batch that goes back to the edges for slopes: little memory for large cells, nothing to prepare for prediction.
+
+    The images of every pair stand in padded rows (rows = N · M, images = I), so that all sums are matrix products.
+    """
 
     def __init__(
         self, edges: EdgeList, pairs: PairTable, edge_pair: NDArray[np.int64], functions: EdgeFunctions
     ) -> None:
-        index = torch.from_numpy(edge_pair)
-        super().__init__(pairs, functions.pair_values(index, len(pairs)))
-        self.functions = functions
-        self.edge_row = self.row[index]
-        self.edge_neighbours = torch.from_numpy(edges.neighbours)
-        self.edge_centres = torch.from_numpy(edges.centres)
-        self.vectors = torch.from_numpy(edges.vectors).to(functions.radial.dtype)
-        self._angular = torch.cat([functions.angular.unsqueeze(1), functions.angular_slope], dim=1).transpose(1, 2)
+        layout = _ImageLayout.of(pairs, edge_pair)
+        self.n_images = layout.n_images
+        rows, images = layout.n_rows, layout.n_images
+        f = functions
+        slots = torch.from_numpy(layout.slots)
+
+        def grid(per_edge: torch.Tensor) -> torch.Tensor:
+            empty = per_edge.new_zeros(rows * images, *per_edge.shape[1:])
+            return empty.index_copy_(0, slots, per_edge).unflatten(0, (rows, images))
+
+        radial = grid(torch.stack([f.radial, f.radial_slope], dim=1))  # (rows, I, 2, n_radial)
+        angular = grid(f.angular)
+        values = torch.bmm(radial[:, :, 0].transpose(1, 2), angular).flatten(1)
+        super().__init__(pairs, values, padded=True)
+        self.radial = radial.flatten(1, 2)
+        self.angular = angular.flatten(0, 1).unsqueeze(2)
+        self.angular_slope = grid(f.angular_slope).flatten(0, 1).transpose(1, 2)
+        self.direction = grid(f.direction).unsqueeze(2)
+        self.vectors = grid(torch.from_numpy(edges.vectors).to(values.dtype)).unsqueeze(2)
 
     def contract(self, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn dE/dG (K, N, M, Q) into forces (K, N, 3) and virials (K, n, 6)."""
-        f = self.functions
-        members, n_edges, n_radial = gradient.shape[0], len(self.edge_row), f.radial.shape[1]
-        rows = gradient.view(members, self.n_atoms * self.width, gradient.shape[3]).transpose(0, 1)
-        rows = rows.index_select(0, self.edge_row).reshape(n_edges, members * n_radial, f.angular.shape[1])
-        angular = torch.bmm(rows, self._angular).view(n_edges, members, n_radial, 4)
-        along = (angular[..., 0] * f.radial_slope.unsqueeze(1)).sum(2, keepdim=True) * f.direction.unsqueeze(1)
-        across = (angular[..., 1:] * f.radial.view(n_edges, 1, n_radial, 1)).sum(2)
-        moved = (along + across).transpose(0, 1)  # (K, E, 3)
-        zeros = moved.new_zeros(members, self.n_atoms, 3)
-        forces = zeros.index_add(1, self.edge_centres, moved).index_add(1, self.edge_neighbours, moved, alpha=-1)
-        virial = torch.stack([self.vectors[:, a] * moved[..., b] for a, b in VOIGT], dim=-1)
-        per_atom = moved.new_zeros(members, self.n_atoms, 6).index_add(1, self.edge_centres, virial)
+        members, rows, images = gradient.shape[0], self.n_atoms * self.width, self.n_images
+        n_radial, size = self.radial.shape[2], self.angular.shape[1]
+        by_pair = gradient.view(members, rows, n_radial, size).permute(1, 2, 0, 3).reshape(rows, n_radial, -1)
+        along = torch.bmm(self.radial, by_pair).view(rows * images, 2, members, size)
+        moved = torch.bmm(along[:, 0], self.angular_slope).view(rows, images, members, 3)
+        moved = moved + torch.bmm(along[:, 1], self.angular).view(rows, images, members, 1) * self.direction
+        forces = self.forces_from(moved.sum(1).transpose(0, 1).contiguous())
+        virial = torch.stack([(self.vectors[..., a] * moved[..., b]).sum(1) for a, b in VOIGT], dim=-1)
+        per_atom = virial.view(self.n_atoms, self.width, members, 6).sum(1).transpose(0, 1)
         return forces, self.sum_structures(per_atom)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ImageLayout:
+    """Where every edge stands in the padded grid (rows, images)."""
+
+    slots: NDArray[np.int64]
+    n_rows: int
+    n_images: int
+
+    @classmethod
+    def of(cls, pairs: PairTable, edge_pair: NDArray[np.int64]) -> _ImageLayout:
+        counts = np.bincount(edge_pair, minlength=len(pairs))
+        images = int(counts.max()) if len(counts) else 1
+        image = np.arange(len(edge_pair)) - (np.cumsum(counts) - counts)[edge_pair]
+        row = pairs.centres * pairs.width + pairs.slot
+        return cls(slots=row[edge_pair] * images + image, n_rows=len(pairs.atoms) * pairs.width, n_images=images)
 
 
 def n_features(spec: CommitteeSpec) -> int:

@@ -114,7 +114,9 @@ class CommitteeNetwork:
             WeightShape(name="element.bias", shape=(self.n_elements, c), spread=0.1),
         ]
         if self.n_elements > 1:
-            shapes.append(WeightShape(name="element.gain", shape=(self.n_elements, s.l_max + 1, c), mean=1.0, spread=0.1))
+            shapes.append(
+                WeightShape(name="element.gain", shape=(self.n_elements, s.l_max + 1, c), mean=1.0, spread=0.1)
+            )
         if not self.one_hot:
             shapes.append(WeightShape(name="element.channels", shape=(self.n_elements, self.n_species), spread=1.0))
         for layer, cube in enumerate(self.cube):
@@ -205,7 +207,9 @@ class CommitteeNetwork:
 
     def _density(self, weights: Weights, per_species: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
         spec = self.spec
-        basis = per_species.view(spec.n_members, batch.n_atoms, self.n_species * spec.n_radial, n_components(spec.l_max))
+        basis = per_species.view(
+            spec.n_members, batch.n_atoms, self.n_species * spec.n_radial, n_components(spec.l_max)
+        )
         basis = basis.permute(0, 3, 2, 1) * (1 / math.sqrt(self.constants.neighbours))
         density = mix_degrees(basis.contiguous(), weights["density"], spec.l_max)
         if self.n_elements > 1:
@@ -219,9 +223,10 @@ class CommitteeNetwork:
         second = self.square(density, density)
         mixed = join_degrees([mix_channels(x, weights[f"{layer}.mix{d}"]) for d, x in enumerate(second)])
         third = cube(mixed, density)
+        first = density.split([2 * d + 1 for d in range(self.spec.l_max + 1)], dim=1)
         hidden = []
         for d in range(cube.l_out + 1):
-            parts = [density[:, d * d : (d + 1) ** 2]]
+            parts = [first[d]]
             if d <= self.l_product:
                 parts.append(second[d])
             parts.append(third[d])
@@ -254,12 +259,13 @@ class CommitteeNetwork:
         message = (summed * radial).sum(2).permute(0, 2, 3, 1)
 
         moved = mix_channels(vectors, weights["send1"]).permute(0, 3, 1, 2).reshape(members, n_atoms, 3 * channels)
-        isotropic = pairs.view(members * n_atoms, width, spec.n_radial, size)[..., 0]
+        isotropic = pairs.view(members * n_atoms, width, spec.n_radial, size)[..., 0].contiguous()
         summed = torch.bmm(isotropic.transpose(1, 2), gather(moved)).view(members, n_atoms, spec.n_radial, 3, channels)
         carried = (summed * (weights["message.vector"] * scale).unsqueeze(1)).sum(2).permute(0, 2, 3, 1)
 
         own = [(weights["keep0"] @ scalars).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
-        return torch.cat([message[:, :1] + own[0], message[:, 1:4] + own[1], message[:, 4:]], dim=1)
+        low, middle, high = message.split([1, 3, size - 4], dim=1)
+        return torch.cat([low + own[0], middle + own[1], high], dim=1)
 
 
 FADE = 0.02

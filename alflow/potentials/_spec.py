@@ -12,58 +12,68 @@ class CommitteeSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_members: int = Field(4, ge=1, le=64, description="Number of members K trained together in one network.")
-    channels: int = Field(16, ge=4, le=512, description="Feature channels per member.")
-    l_max: int = Field(3, ge=1, le=4, description="Highest degree of the spherical harmonics of the atomic density.")
-    l_product: int = Field(2, ge=0, le=4, description="Highest degree kept between two products; at most l_max.")
+    n_members: int = Field(default=4, ge=1, le=64, description="members K, trained together in one network")
+    channels: int = Field(default=16, ge=4, le=512, description="feature channels per member")
+    l_max: int = Field(default=3, ge=1, le=4, description="highest degree of the spherical harmonics of the density")
+    l_product: int = Field(default=2, ge=0, le=4, description="highest degree kept between two products")
     n_layers: int = Field(
-        2, ge=1, le=2, description="1: density of neighbours only; 2: one message-passing layer on top."
+        default=2, ge=1, le=2, description="1: density of neighbours only; 2: a message-passing layer on top"
     )
-    r_max: float = Field(5.0, gt=1.0, le=12.0, description="Cutoff radius of a layer, Å.")
-    n_radial: int = Field(8, ge=2, le=32, description="Number of radial Bessel functions.")
-    hidden: int = Field(32, ge=4, le=512, description="Width of the scalar readout.")
+    r_max: float = Field(default=5.0, gt=1.0, le=12.0, description="cutoff radius of one layer, Å")
+    n_radial: int = Field(default=8, ge=2, le=32, description="number of radial Bessel functions")
+    hidden: int = Field(default=32, ge=4, le=512, description="width of the scalar readouts")
     repulsion: bool = Field(
-        True, description="Add a screened nuclear repulsion inside 0.75 times the covalent bond length."
+        default=True, description="add a screened nuclear repulsion below 0.75 covalent bond lengths"
     )
-    dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of weights and training.")
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="precision of weights and training")
 
 
 class TrainingSpec(BaseModel):
-    """How a committee is trained. Weights are in units of the campaign's targets squared."""
+    """How a committee is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_epochs: int = Field(120, ge=1, description="Passes over the training structures, from scratch.")
-    warm_epochs: int = Field(
-        40, ge=1, description="Passes over the training structures when starting from an earlier committee."
+    max_epochs: int | None = Field(
+        default=None, ge=1, description="passes over the training structures; null: as many as make `steps` steps"
+    )
+    steps: int = Field(default=800, ge=1, description="optimisation steps from scratch, where max_epochs is null")
+    warm_steps: int = Field(
+        default=300, ge=1, description="optimisation steps from an earlier committee, where max_epochs is null"
     )
     cpu_seconds: float | None = Field(
-        None,
+        default=None,
         gt=0,
-        description="Budget of processor seconds; replaces the epoch count. A budget in time is not reproducible bit by bit.",
+        description="budget of processor seconds instead of epochs; not reproducible bit by bit",
     )
-    batch_size: int = Field(8, ge=1, description="Structures per step.")
-    learning_rate: float = Field(0.01, gt=0, description="Peak learning rate of Adam.")
+    batch_size: int = Field(default=8, ge=1, description="structures per step")
+    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate of Adam from scratch")
     warm_learning_rate: float = Field(
-        0.005, gt=0, description="Peak learning rate when starting from an earlier committee."
+        default=0.005, gt=0, description="peak learning rate of Adam from an earlier committee"
     )
-    warmup_steps: int = Field(30, ge=0, description="Steps of linear growth of the learning rate.")
+    warmup_steps: int = Field(default=30, ge=0, description="steps over which the learning rate grows to its peak")
     ema_decay: float = Field(
-        0.99, ge=0, lt=1, description="Decay per step of the exponential moving average of the weights."
+        default=0.98, ge=0, lt=1, description="decay per step of the moving average of the weights"
     )
-    gradient_clip: float = Field(
-        10.0, gt=0, description="Largest norm of the gradient per member, in units of its running size."
+    gradient_clip: float = Field(default=5.0, gt=0, description="largest gradient, in units of its running size")
+    energy_weight: float = Field(default=1.0, ge=0, description="weight of (energy error per atom / target)²")
+    energy_start: float = Field(default=0.01, gt=0, le=1, description="share of energy_weight at the start")
+    energy_ramp: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="fraction of the training over which the energy weight grows to its full size",
     )
-    energy_weight: float = Field(1.0, ge=0, description="Weight of (energy error per atom / target)².")
-    force_weight: float = Field(1.0, ge=0, description="Weight of (force component error / target)².")
-    stress_weight: float = Field(1.0, ge=0, description="Weight of (stress component error / target)².")
+    force_weight: float = Field(default=1.0, ge=0, description="weight of (force component error / target)²")
+    stress_weight: float = Field(default=1.0, ge=0, description="weight of (stress component error / target)²")
     validation_fraction: float = Field(
-        0.1, ge=0, lt=0.9, description="Share of the structures held out for early stopping."
+        default=0.1, ge=0, lt=0.9, description="share of the structures held out for early stopping"
     )
-    validation_minimum: int = Field(20, ge=2, description="Below this many structures nothing is held out.")
-    validate_every: int = Field(5, ge=1, description="Epochs between two looks at the held-out structures.")
-    patience: int = Field(12, ge=1, description="Looks without improvement after which training stops.")
-    bootstrap_from: int = Field(50, ge=2, description="From this many structures on members see bootstrap weights.")
-    checkpoint_every: int = Field(
-        5, ge=1, description="Epochs between two checkpoints, when a checkpoint directory is given."
+    validation_from: int = Field(default=20, ge=2, description="below this many structures nothing is held out")
+    validate_every: int = Field(default=50, ge=1, description="steps between two looks at the held-out structures")
+    patience: int = Field(default=8, ge=1, description="looks without improvement after which training stops")
+    bootstrap_from: int = Field(
+        default=50, ge=2, description="from this many structures on members see bootstrap weights"
+    )
+    checkpoint_seconds: float = Field(
+        default=5.0, ge=0, description="seconds between two checkpoints, where a checkpoint directory is given"
     )

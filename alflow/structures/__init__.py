@@ -7,7 +7,7 @@ from alflow.structures._alignment import find_isometry
 from alflow.structures._duplicates import DuplicateIndex, Match, find_duplicates
 from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bounds
 from alflow.structures._isometry import Isometry
-from alflow.structures._neighbours import Neighbours, neighbour_list
+from alflow.structures._neighbours import Neighbours, complete_cell, neighbour_list, neighbours_of
 from alflow.structures._policy import DuplicatePolicy, Relation
 from alflow.structures._properties import LabelledStructure, Properties
 from alflow.structures._readers import read_structures
@@ -27,12 +27,14 @@ __all__ = [
     "Relation",
     "Structure",
     "atomic_number",
+    "complete_cell",
     "element_symbol",
     "find_duplicates",
     "find_isometry",
     "fingerprint",
     "leading_bounds",
     "neighbour_list",
+    "neighbours_of",
     "read_structures",
     "space_group",
     "transfer_properties",

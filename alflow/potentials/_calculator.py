@@ -1,0 +1,56 @@
+"""An ASE calculator of a committee's mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+from alflow.structures import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from alflow.potentials._protocol import Committee
+
+
+class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no types
+    """Energy, forces and stress of the committee's mean; what it does not know among the extra results.
+
+    Extra results: ``energies_committee`` (K,), ``energy_spread`` (eV/atom), ``force_spread`` (eV/Å), ``stress_spread``
+    (eV/Å³), ``energy_error``, ``force_error``, ``stress_error`` (calibrated 1σ) and ``u``; absent for a single member.
+
+    Parameters
+    ----------
+    committee
+        any committee
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, committee: Committee, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.committee = committee
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; raises PotentialError for an element that the committee does not know."""
+        super().calculate(atoms, properties or ["energy"], system_changes)
+        structure = Structure.from_atoms(self.atoms)
+        prediction = self.committee.predict([structure])
+        energy = float(prediction.energy_mean[0])
+        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.force_mean[0]}
+        if prediction.stress_mean is not None and structure.pbc.all():
+            s = prediction.stress_mean[0]
+            self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
+        if prediction.n_members > 1:
+            self.results["energies_committee"] = prediction.energy[:, 0].copy()
+            for name in ("energy", "force", "stress"):
+                self.results[f"{name}_spread"] = float(getattr(prediction, f"{name}_spread")[0])
+                self.results[f"{name}_error"] = float(getattr(prediction, f"{name}_error")[0])
+            self.results["u"] = float(prediction.u[0])

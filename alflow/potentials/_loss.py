@@ -1,0 +1,75 @@
+"""How wrong a prediction is, in units of the user's targets, for every member by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from alflow.potentials._dataset import Labels
+    from alflow.potentials._network import NetworkOutput
+    from alflow.potentials._spec import TrainingSpec
+    from alflow.potentials._targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors of (error / target)²."""
+
+    energy: float
+    force: float
+    stress: float
+    targets: Targets
+
+    @classmethod
+    def of(cls, training: TrainingSpec, targets: Targets, progress: float) -> LossWeights:
+        """Weights at a fraction of the training.
+
+        Energies start light: many components of forces and stresses teach the shape of the landscape first, a single
+        number per structure pins its height later (the order matters, BARS 1).
+        """
+        done = min(progress / training.energy_ramp, 1.0) if training.energy_ramp > 0 else 1.0
+        return cls(
+            energy=training.energy_weight * training.energy_start ** (1.0 - done),
+            force=training.force_weight,
+            stress=training.stress_weight,
+            targets=targets,
+        )
+
+
+def member_losses(
+    out: NetworkOutput, labels: Labels, structure: torch.Tensor, weights: LossWeights, share: torch.Tensor
+) -> torch.Tensor:
+    r"""Loss of every member, (K,).
+
+    :math:`L_k = \frac{1}{\sum_s w_{ks}} \sum_s w_{ks} [ w_E (\Delta E_s / n_s t_E)^2 + w_F \langle|\Delta F|^2\rangle / t_F^2
+    + w_S \langle|\Delta\sigma|^2\rangle / t_S^2 ]`; forces are averaged over all atoms of the batch, so that an atom counts
+    the same in a small and in a large cell.
+
+    Parameters
+    ----------
+    out
+        energies (K, n), forces (K, N, 3), virials (K, n, 6)
+    labels
+        of the same batch
+    structure
+        (N,) structure of every atom
+    weights
+        factors
+    share
+        (K, n) weight of every structure for every member
+    """
+    t = weights.targets
+    total = share.sum(1).clamp(min=1e-12)
+    energy = ((out.energy - labels.energy) / (labels.n_atoms * t.energy)) ** 2
+    loss = weights.energy * (share * energy).sum(1) / total
+    if out.forces is not None and out.virial is not None:
+        per_atom = share.index_select(1, structure) * labels.has_forces[:, 0]
+        force = ((out.forces - labels.forces) ** 2).mean(2) / t.force**2
+        loss = loss + weights.force * (per_atom * force).sum(1) / per_atom.sum(1).clamp(min=1e-12)
+        per_cell = share * labels.has_stress[:, 0]
+        stress = (((out.virial - labels.virial) / labels.volume.unsqueeze(1)) ** 2).mean(2) / t.stress**2
+        loss = loss + weights.stress * (per_cell * stress).sum(1) / per_cell.sum(1).clamp(min=1e-12)
+    return loss

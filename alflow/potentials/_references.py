@@ -1,0 +1,106 @@
+"""Reference energies per element and the scales of the network, from the training labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alflow.potentials._geometry import EdgeList, Repulsion
+from alflow.potentials._network import Constants
+from alflow.potentials._radial import CUTOFF_POWER
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alflow.potentials._spec import CommitteeSpec
+    from alflow.structures import LabelledStructure
+
+RIDGE = 1e-3
+"""Of the mean diagonal: a fixed stoichiometry leaves the split between elements open; it must not run away."""
+SMALLEST_SCALE = 0.05
+"""eV: where all labels agree there is no scale to see."""
+
+
+def fit_references(
+    counts: NDArray[np.float64], energies: NDArray[np.float64], *, ridge: float = RIDGE
+) -> NDArray[np.float64]:
+    r"""Energies per element by ridge regression of the energy per atom on the composition.
+
+    Minimises :math:`\sum_s (E_s/n_s - x_s \cdot e)^2 + \lambda |e - \bar e|^2` with the fractions x and the mean energy
+    per atom :math:`\bar e`: elements that the data cannot tell apart get the same energy.
+
+    Parameters
+    ----------
+    counts
+        (n, n_elements) atoms of each element
+    energies
+        (n,), eV
+
+    Returns
+    -------
+    (n_elements,), eV
+    """
+    total = counts.sum(axis=1)
+    fractions, per_atom = counts / total[:, None], energies / total
+    mean = float(per_atom.mean())
+    gram = fractions.T @ fractions
+    strength = ridge * max(float(np.trace(gram)) / len(gram), 1.0)
+    shifted = np.linalg.solve(gram + strength * np.eye(len(gram)), fractions.T @ (per_atom - mean))
+    return shifted + mean
+
+
+def derive_constants(
+    examples: Sequence[LabelledStructure],
+    edges: Sequence[EdgeList],
+    repulsions: Sequence[Repulsion],
+    numbers: NDArray[np.int64],
+    spec: CommitteeSpec,
+) -> tuple[Constants, NDArray[np.float64]]:
+    """Constants of the network and the reference energy of an isolated atom per element.
+
+    An isolated atom among the labels sets its element's reference exactly; atoms in matter are referred to the ridge
+    fit, and the network's energy fades between the two with the coordination.
+
+    Returns
+    -------
+    constants
+    references: (n_elements,), eV
+    """
+    counts = np.array([[np.sum(e.structure.numbers == z) for z in numbers] for e in examples], dtype=np.float64)
+    energies = np.array([e.properties.energy - r.energy[0] for e, r in zip(examples, repulsions, strict=True)])
+    isolated = np.array([len(e.centres) == 0 for e in edges])
+    matter = ~isolated if (~isolated).any() else np.ones(len(energies), dtype=bool)
+    in_matter = fit_references(counts[matter], energies[matter])
+    references = in_matter.copy()
+    for k in range(len(numbers)):
+        alone = isolated & (counts[:, k] > 0) & (counts.sum(axis=1) == counts[:, k])
+        if alone.any():
+            references[k] = np.median(energies[alone] / counts[alone, k])
+    residual = (energies - counts @ in_matter)[matter] / counts[matter].sum(axis=1)
+    forces = [
+        (e.properties.forces - r.forces).ravel()
+        for e, r in zip(examples, repulsions, strict=True)
+        if e.properties.forces is not None
+    ]
+    force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
+    scale = max(force_rms, float(np.sqrt(np.mean(residual**2))), SMALLEST_SCALE)
+    n_atoms = sum(len(e.atoms) for e, m in zip(edges, matter, strict=True) if m)
+    n_edges = sum(len(e.centres) for e in edges)
+    constants = Constants(
+        scale=scale,
+        neighbours=max(n_edges / n_atoms, 1.0),
+        coordination=max(_coordination(edges, spec) / n_atoms, 1e-3),
+        cohesion=tuple(float(x) for x in in_matter - references),
+    )
+    return constants, references
+
+
+def _coordination(edges: Sequence[EdgeList], spec: CommitteeSpec) -> float:
+    """Sum of the first radial function over all edges (saturation at short range does not matter for a mean)."""
+    vectors = np.concatenate([e.vectors for e in edges])
+    r = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1.0)
+    x, p = r / spec.r_max, CUTOFF_POWER
+    envelope = 1 - x**p * ((p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * p * (p + 1) / 2))
+    return float(np.sum(np.sqrt(2) * np.sin(np.pi * x) / r * envelope))

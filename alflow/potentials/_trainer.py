@@ -1,0 +1,231 @@
+"""The training loop: steps, looks at held-out structures, checkpoints, and nothing that depends on when it was killed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from alflow.errors import PotentialError
+from alflow.potentials._loss import LossWeights, member_losses
+from alflow.potentials._optimiser import OptimiserState, learning_rate
+from alflow.potentials._report import TrainingProgress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alflow.potentials._dataset import TrainingSet
+    from alflow.potentials._network import CommitteeNetwork
+    from alflow.potentials._spec import TrainingSpec
+    from alflow.potentials._targets import Targets
+
+VALIDATION_BATCH = 32
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainerState:
+    """Where a training stands after an epoch; what a checkpoint holds.
+
+    Parameters
+    ----------
+    optimiser
+        weights and moments
+    epoch
+        epochs done
+    best
+        (K, P) averaged weights with the lowest held-out loss, None before the first look
+    best_loss
+        that loss
+    looks_since_best
+        for the patience
+    last_look
+        step of the last look
+    cpu_seconds
+        processor time of all processes that worked on this training
+    history
+        (epoch, training loss, held-out loss or None)
+    finished
+        True when there is nothing left to do
+    """
+
+    optimiser: OptimiserState
+    epoch: int = 0
+    best: torch.Tensor | None = None
+    best_loss: float = math.inf
+    looks_since_best: int = 0
+    last_look: int = 0
+    cpu_seconds: float = 0.0
+    history: list[tuple[int, float, float | None]] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def result(self) -> torch.Tensor:
+        """The weights to keep."""
+        return self.optimiser.average if self.best is None else self.best
+
+
+class Trainer:
+    """Trains the weights of a committee.
+
+    Every random number is drawn from (seed, epoch), so that an epoch repeated after a crash repeats itself.
+
+    Parameters
+    ----------
+    network
+        the function to train
+    data
+        all examples
+    share
+        (K, n) weight of every example for every member; zero where held out
+    held_out
+        indices of the held-out examples
+    training, targets
+        settings
+    seed
+        of the order of examples
+    warm
+        True when starting from an earlier committee
+    """
+
+    def __init__(
+        self,
+        network: CommitteeNetwork,
+        data: TrainingSet,
+        share: NDArray[np.float64],
+        held_out: NDArray[np.int64],
+        training: TrainingSpec,
+        targets: Targets,
+        *,
+        seed: int,
+        warm: bool,
+    ) -> None:
+        self.network, self.data, self.training, self.targets, self.seed = network, data, training, targets, seed
+        self.share = torch.from_numpy(share).to(data.dtype)
+        self.held_out = held_out
+        self.rows = np.setdiff1d(np.arange(len(data)), held_out)
+        self.steps_per_epoch = math.ceil(len(self.rows) / training.batch_size)
+        steps = training.warm_steps if warm else training.steps
+        self.n_epochs = training.max_epochs or max(1, math.ceil(steps / self.steps_per_epoch))
+        self.peak = training.warm_learning_rate if warm else training.learning_rate
+        self._warm = warm
+        self._started = time.process_time()
+
+    def run(
+        self,
+        state: TrainerState,
+        *,
+        save: Callable[[TrainerState], None] | None = None,
+        progress: Callable[[TrainingProgress], None] | None = None,
+    ) -> TrainerState:
+        """Train to the end of the budget or of the patience.
+
+        Parameters
+        ----------
+        state
+            where to go on from; changed in place
+        save
+            called after epochs, not more often than `checkpoint_seconds`, and at the end
+        progress
+            called after every epoch
+
+        Raises
+        ------
+        PotentialError
+            if the weights stop being finite
+        """
+        spent_before, self._started = state.cpu_seconds, time.process_time()
+        saved = time.monotonic()
+        while not state.finished:
+            loss = self._epoch(state, spent_before)
+            state.epoch += 1
+            state.cpu_seconds = spent_before + time.process_time() - self._started
+            at_end = self._fraction(state, 0) >= 1.0
+            held_out_loss = self._look(state, loss, force=at_end)
+            state.finished = at_end or state.looks_since_best >= self.training.patience
+            if progress is not None:
+                progress(
+                    TrainingProgress(
+                        epoch=state.epoch,
+                        max_epochs=None if self.training.cpu_seconds else self.n_epochs,
+                        loss=loss,
+                        held_out_loss=held_out_loss,
+                        cpu_seconds=state.cpu_seconds,
+                        fraction=min(self._fraction(state, 0), 1.0),
+                    )
+                )
+            if save is not None and (state.finished or time.monotonic() - saved >= self.training.checkpoint_seconds):
+                save(state)
+                saved = time.monotonic()
+        return state
+
+    def _fraction(self, state: TrainerState, step: int) -> float:
+        """Share of the budget that is used after `step` steps of the running epoch."""
+        if self.training.cpu_seconds is not None:
+            return state.cpu_seconds / self.training.cpu_seconds
+        return (state.epoch + step / self.steps_per_epoch) / self.n_epochs
+
+    def _epoch(self, state: TrainerState, spent_before: float) -> float:
+        """One pass; returns the mean loss over members and steps."""
+        order = np.random.default_rng([self.seed, state.epoch, 7]).permutation(self.rows)
+        optimiser, layout = state.optimiser, self.network.layout
+        leaves = {name: view.detach().requires_grad_() for name, view in layout.views(optimiser.weights).items()}
+        total = 0.0
+        for k in range(self.steps_per_epoch):
+            chosen = np.sort(order[k :: self.steps_per_epoch])
+            if self.training.cpu_seconds is not None:
+                state.cpu_seconds = spent_before + time.process_time() - self._started
+            fraction = self._fraction(state, k)
+            weights = self._loss_weights(fraction)
+            batch, labels = self.data.batch(chosen)
+            out = self.network.evaluate(leaves, batch, training=True)
+            losses = member_losses(out, labels, batch.structure, weights, self.share[:, chosen])
+            gradients = torch.autograd.grad(
+                losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
+            gradient = layout.join(dict(zip(leaves, gradients, strict=True)))
+            loss = float(losses.detach().mean())
+            if not math.isfinite(loss):
+                raise PotentialError(
+                    f"training diverged in epoch {state.epoch + 1} (the loss is {loss}): lower learning_rate, "
+                    "or look for labels that are far off"
+                )
+            rate = learning_rate(self.peak, optimiser.step, self.training.warmup_steps, fraction)
+            optimiser.update(gradient, rate, self.training.ema_decay, self.training.gradient_clip)
+            total += loss
+        return total / self.steps_per_epoch
+
+    def _loss_weights(self, fraction: float) -> LossWeights:
+        return LossWeights.of(self.training, self.targets, 1.0 if self._warm else fraction)
+
+    def _look(self, state: TrainerState, loss: float, *, force: bool) -> float | None:
+        """Judge the averaged weights on the held-out structures when it is time."""
+        due = state.optimiser.step - state.last_look >= self.training.validate_every
+        if not (due or force):
+            return None
+        state.last_look = state.optimiser.step
+        held_out_loss = None
+        if len(self.held_out):
+            held_out_loss = self.evaluate(state.optimiser.average, self.held_out)
+            if held_out_loss < state.best_loss:
+                state.best, state.best_loss = state.optimiser.average.clone(), held_out_loss
+                state.looks_since_best = 0
+            else:
+                state.looks_since_best += 1
+        state.history.append((state.epoch, loss, held_out_loss))
+        return held_out_loss
+
+    def evaluate(self, matrix: torch.Tensor, indices: NDArray[np.int64]) -> float:
+        """Mean loss over members and structures with full weights."""
+        views = self.network.layout.views(matrix)
+        weights, total = self._loss_weights(1.0), 0.0
+        for part in np.array_split(indices, math.ceil(len(indices) / VALIDATION_BATCH)):
+            batch, labels = self.data.batch(part)
+            out = self.network.evaluate(views, batch)
+            share = torch.ones(len(matrix), len(part), dtype=matrix.dtype)
+            total += len(part) * float(member_losses(out, labels, batch.structure, weights, share).mean())
+        return total / len(indices)

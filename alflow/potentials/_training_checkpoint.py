@@ -1,0 +1,146 @@
+"""Checkpoints of a running training: written atomically, read without executing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from alflow.errors import CheckpointError
+from alflow.potentials._optimiser import OptimiserState
+from alflow.potentials._trainer import TrainerState
+
+if TYPE_CHECKING:
+    from alflow.potentials._core import CommitteeCore
+    from alflow.potentials._spec import CommitteeSpec, TrainingSpec
+    from alflow.potentials._targets import Targets
+    from alflow.structures import LabelledStructure
+
+FORMAT = "alflow training"
+VERSION = 1
+
+
+def fingerprint_of(
+    examples: Sequence[LabelledStructure],
+    spec: CommitteeSpec,
+    training: TrainingSpec,
+    targets: Targets,
+    seed: int,
+    core: CommitteeCore,
+) -> str:
+    """Everything that decides the result of a training, as one hash: only the same call may go on from a checkpoint."""
+    digest = hashlib.sha256(f"{FORMAT} {VERSION} {torch.__version__} {seed}".encode())
+    for model in (spec, training, targets):
+        digest.update(model.model_dump_json().encode())
+    for example in examples:
+        digest.update(example.structure.content_hash.encode())
+        digest.update(example.properties.to_bytes())
+    digest.update(core.weights.numpy().tobytes())
+    digest.update(core.references.tobytes())
+    return digest.hexdigest()
+
+
+class TrainingCheckpoint:
+    """The checkpoint of one training in a folder.
+
+    Parameters
+    ----------
+    directory
+        is made when the first checkpoint is written
+    fingerprint
+        of the call; a checkpoint of another call is replaced
+    """
+
+    def __init__(self, directory: Path, fingerprint: str) -> None:
+        self.path = directory / "training.ckpt"
+        self.fingerprint = fingerprint
+
+    def save(self, state: TrainerState) -> None:
+        """Write a checkpoint."""
+        o = state.optimiser
+        write_tensors(
+            self.path,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "fingerprint": self.fingerprint,
+                "weights": o.weights,
+                "average": o.average,
+                "first": o.first,
+                "second": o.second,
+                "step": o.step,
+                "epoch": state.epoch,
+                "best": state.best,
+                "best_loss": state.best_loss,
+                "looks_since_best": state.looks_since_best,
+                "last_look": state.last_look,
+                "cpu_seconds": state.cpu_seconds,
+                "history": list(state.history),
+                "finished": state.finished,
+            },
+        )
+
+    def load(self) -> TrainerState | None:
+        """Return where the same call stood, or None where there is nothing to go on from.
+
+        Raises
+        ------
+        CheckpointError
+            if the file is damaged or of another kind
+        """
+        if not self.path.exists():
+            return None
+        content = read_tensors(self.path, FORMAT, VERSION)
+        if content.get("fingerprint") != self.fingerprint:
+            return None
+        try:
+            optimiser = OptimiserState(
+                **{name: content[name] for name in ("weights", "average", "first", "second", "step")}
+            )
+            names = ("epoch", "best", "best_loss", "looks_since_best", "last_look", "cpu_seconds", "finished")
+            history = [(int(e), float(t), h) for e, t, h in content["history"]]
+            return TrainerState(optimiser=optimiser, history=history, **{name: content[name] for name in names})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.path} lacks {error}: delete it to train again") from error
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values so that the file is either the old or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
+    """Read what :func:`write_tensors` wrote; only tensors and plain values can come out (``weights_only``).
+
+    Raises
+    ------
+    CheckpointError
+        if the file is missing, damaged, of another kind or of another version
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is damaged or no alflow checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or content.get("format") != format_name:
+        raise CheckpointError(f"{path} holds no {format_name}")
+    if content.get("version") != version:
+        raise CheckpointError(
+            f"{path} has version {content.get('version')}; this alflow reads {version}: train again or change alflow"
+        )
+    return content
