@@ -9,14 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from alflow.potentials._calibration import (
-    Calibration,
-    Coverage,
-    KindCalibration,
-    coverage,
-    drift_warning,
-    fit_calibration,
-)
+from alflow.potentials._calibration import Calibration, KindCalibration, fit_calibration
+from alflow.potentials._coverage import Coverage, coverage, drift_warning
 from alflow.potentials._prediction import Prediction
 from alflow.potentials._protocol import BatchEvaluator, Committee
 from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
@@ -51,8 +45,8 @@ _LAZY = {
 
 __all__ = [
     "BatchEvaluator",
-    "Calibration",
     "CalculatorCommittee",
+    "Calibration",
     "Committee",
     "CommitteeCalculator",
     "CommitteeSpec",
