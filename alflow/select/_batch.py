@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,9 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from alflow.select._lcmd import lcmd, standardise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+
+FeaturesOf: TypeAlias = "Callable[[list[int]], ArrayLike]"
+"""Gives the (m, d) invariant features of m candidates by their ids."""
 
 
 class Stream(StrEnum):
@@ -108,7 +112,7 @@ def select_batch(
     *,
     ids: Sequence[int],
     u: ArrayLike,
-    features: ArrayLike | None,
+    features: ArrayLike | FeaturesOf | None,
     centres: ArrayLike | None,
     u_max: float,
     settings: SelectionSettings,
@@ -135,7 +139,8 @@ def select_batch(
     u
         (n,); nan (not scored) is neither uncertain nor set aside, but can be drawn at random
     features
-        (n, d) invariant features; None: the most uncertain ones are taken without diversity
+        (n, d) invariant features, or a function that gives them for some ids (it is asked once, for the few hundred
+        candidates that diversity looks at); None: the most uncertain ones are taken without diversity
     centres
         (m, d) the same features of labelled structures
     u_max
@@ -158,7 +163,8 @@ def select_batch(
     known_ids = np.asarray(ids, dtype=np.int64)[order]
     values = np.asarray(u, dtype=np.float64).reshape(-1)
     n = len(known_ids)
-    for name, length in (("u", len(values)), ("features", n if features is None else len(np.asarray(features)))):
+    n_features = n if features is None or callable(features) else len(np.asarray(features))
+    for name, length in (("u", len(values)), ("features", n_features)):
         if length != n:
             raise ValueError(f"{n} ids but {length} rows of {name}")
     values = values[order]
@@ -197,7 +203,15 @@ def select_batch(
     for row in waiting[:share]:
         take(row, Stream.CONFIRM, _confirm_reason(values[row], kinds[row]))
     room -= share
-    active = _active(values, uncertain[~taken[uncertain]], taken, order, features, centres, room, settings)
+    eligible = uncertain[~taken[uncertain]]
+    pool_size = max(room, round(settings.pool_factor * settings.batch))
+    active = eligible[np.argsort(-values[eligible], kind="stable")][:pool_size]
+    if features is None or room <= 0:
+        active = active[: max(room, 0)]
+    elif len(active):
+        compared = np.concatenate([active, np.flatnonzero(taken)])
+        points = _features(features, known_ids, order, compared)
+        active = active[_diverse(points[: len(active)], points[len(active) :], centres, room)]
     place = _places(values, uncertain)
     for row in active:
         spread = (
@@ -240,26 +254,23 @@ def _draw(n: int, batch: int, fraction: float, rng: np.random.Generator) -> tupl
     return np.sort(rng.choice(n, size=count, replace=False)), min(1.0, expected / n)
 
 
-def _active(
-    u: NDArray[np.float64],
-    free: NDArray[np.int64],
-    taken: NDArray[np.bool_],
-    order: NDArray[np.int64],
-    features: ArrayLike | None,
-    centres: ArrayLike | None,
-    room: int,
-    settings: SelectionSettings,
+def _features(
+    features: ArrayLike | FeaturesOf, ids: NDArray[np.int64], order: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    if callable(features):
+        found = np.asarray(features([int(ids[row]) for row in rows]), dtype=np.float64)
+        if len(found) != len(rows):
+            raise ValueError(f"{len(rows)} ids but {len(found)} rows of features")
+        return found
+    return np.asarray(features, dtype=np.float64)[order[rows]]
+
+
+def _diverse(
+    points: NDArray[np.float64], chosen: NDArray[np.float64], centres: ArrayLike | None, n: int
 ) -> NDArray[np.int64]:
-    most_uncertain = free[np.argsort(-u[free], kind="stable")][
-        : max(room, round(settings.pool_factor * settings.batch))
-    ]
-    if features is None or room <= 0:
-        return most_uncertain[: max(room, 0)]
-    points = np.asarray(features, dtype=np.float64)[order]
+    """Rows of `points` that are diverse among themselves and against what is labelled or chosen already."""
     labelled = np.zeros((0, points.shape[1])) if centres is None else np.asarray(centres, dtype=np.float64)
-    pool, known = standardise(points[most_uncertain], np.concatenate([labelled, points[taken]]))
-    chosen = lcmd(pool, known, room)
-    return most_uncertain[chosen]
+    return lcmd(*standardise(points, np.concatenate([labelled, chosen])), n)
 
 
 def _places(u: NDArray[np.float64], uncertain: NDArray[np.int64]) -> dict[int, int]:

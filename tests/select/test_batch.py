@@ -151,6 +151,21 @@ def test_without_features_the_most_uncertain_are_taken() -> None:
     assert [item.id for item in selection.items] == [49, 48, 47, 46, 45]
 
 
+def test_features_can_be_asked_for_only_where_they_are_compared() -> None:
+    features = np.random.default_rng(1).normal(size=(len(MIXED), 3))
+    asked: list[list[int]] = []
+
+    def some(ids: list[int]) -> object:
+        asked.append(ids)
+        return features[np.array(ids) - 100]
+
+    assert choose(MIXED, features=some, pinned=[100]) == choose(MIXED, features=features, pinned=[100])
+    assert len(asked) == 1
+    assert len(asked[0]) == 80 + 1 + 1
+    with pytest.raises(ValueError, match="rows of features"):
+        choose(MIXED, features=lambda ids: features[:3])
+
+
 def test_diversity_avoids_what_is_labelled_pinned_or_alike() -> None:
     features = np.array([[0.0], [0.01], [5.0], [5.01], [10.0]])
     selection = select_batch(
