@@ -15,9 +15,6 @@ from alflow.loop._stop import count_labels
 from alflow.potentials import Committee, Errors, Prediction, leading_kinds
 from alflow.select import Selection, select_batch
 
-COMPARED = 500
-"""Candidates whose features are computed at most: the most uncertain ones; diversity never looks at the others."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -72,13 +69,12 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
     rows = {row.id: row for row in pooled}
     limit = labels_left(ctx)
     u = np.array([np.nan if row.u is None else row.u for row in pooled])
-    features = _features(ctx, committee, pooled, u)
     labelled = [label.structure for label in ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)]
-    centres = None if features is None else committee.predict(labelled, stress=False, features=True).features
+    centres = committee.predict(labelled, stress=False, features=True).features
     selection = select_batch(
         ids=[row.id for row in pooled],
         u=u,
-        features=features,
+        features=None if centres is None else lambda ids: _features(ctx, committee, ids),
         centres=centres,
         u_max=ctx.config.targets.u_max,
         settings=ctx.config.selection,
@@ -120,24 +116,11 @@ def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScor
     ]
 
 
-def _features(
-    ctx: CampaignContext, committee: Committee, rows: list[CandidateRow], u: np.ndarray[Any, np.dtype[np.float64]]
-) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """(n, d) features of the candidates that diversity can look at; zero rows for the others.
-
-    Only the most uncertain ones and the few that are drawn at random are ever compared, so the pool may be large.
-    """
-    if not rows:
-        return None
-    wanted = np.argsort(-np.nan_to_num(u, nan=-1.0), kind="stable")[:COMPARED]
-    found = committee.predict(
-        ctx.ledger.pool.structures([rows[int(i)].id for i in wanted]), stress=False, features=True
-    ).features
-    if found is None:
-        return None
-    features = np.tile(found.mean(axis=0), (len(rows), 1))
-    features[wanted] = found
-    return features
+def _features(ctx: CampaignContext, committee: Committee, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(n, d) features of the candidates that diversity compares, so that the pool may be large."""
+    found = committee.predict(ctx.ledger.pool.structures(ids), stress=False, features=True).features
+    assert found is not None, "the same committee gave features of the labelled structures"
+    return found
 
 
 def _leading(ctx: CampaignContext, rows: list[CandidateRow]) -> list[str]:
