@@ -27,6 +27,8 @@ from alflow.ledger import (
     open_ledger,
     upgrade_ledger,
 )
+from alflow.ledger._base import Base
+from alflow.ledger._migrate import HEAD
 from alflow.structures import Structure
 
 
@@ -93,11 +95,29 @@ def _administer(server: str, *statements: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: str) -> str:
-    """Name of a database with the schema, from which each test's own is copied."""
-    _administer(postgresql_server, "CREATE DATABASE template_ledger")
-    upgrade_ledger(f"{postgresql_server}/template_ledger")
-    return "template_ledger"
+def postgresql_ledger(postgresql_server: str) -> str:
+    """A ledger that the tests use in turn; emptying one is ten times faster than making one."""
+    _administer(postgresql_server, "CREATE DATABASE ledger")
+    upgrade_ledger(f"{postgresql_server}/ledger")
+    return f"{postgresql_server}/ledger"
+
+
+def _empty(server: str, url: str) -> None:
+    """Leave a ledger as new, whatever a test did to its rows or to its schema."""
+    tables = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.begin() as connection:
+            found = set(sqlalchemy.inspect(connection).get_table_names())
+            whole = {*Base.metadata.tables, "alembic_version"} == found
+            version = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+            if whole and version == HEAD:
+                connection.execute(sqlalchemy.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+                return
+    finally:
+        engine.dispose()
+    _administer(server, "DROP DATABASE ledger WITH (FORCE)", "CREATE DATABASE ledger")
+    upgrade_ledger(url)
 
 
 @pytest.fixture(scope="session")
@@ -132,12 +152,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    server, template = request.getfixturevalue("postgresql_server"), request.getfixturevalue("postgresql_template")
+    server, shared = request.getfixturevalue("postgresql_server"), request.getfixturevalue("postgresql_ledger")
     monkeypatch.setenv("ALFLOW_LEDGER_FILES", str(tmp_path / "files"))
-    name = f"ledger_{uuid.uuid4().hex}"
-    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield f"{server}/{name}"
-    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    yield shared
+    _empty(server, shared)
 
 
 @pytest.fixture
