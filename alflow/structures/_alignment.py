@@ -10,7 +10,7 @@ themselves; invariants only sort out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,13 @@ import numpy as np
 from alflow.structures._fingerprint import bucket
 from alflow.structures._frames import linear_maps
 from alflow.structures._isometry import Isometry
-from alflow.structures._lattice import measure, reduced_lattice, wrap_small
+from alflow.structures._lattice import measure, reduced_lattice
 from alflow.structures._motif import LOOSE, Motif, motif
+from alflow.structures._placement import Placement, Trial, nearest_sites
 from alflow.structures._policy import Relation
 from alflow.structures._superlattice import common_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from alflow.structures._policy import DuplicatePolicy
@@ -36,21 +35,6 @@ _BLOCK = 256
 _EPSILON = 1e-9
 _GOOD_ENOUGH = 1e-3
 _TURNED_GATE = 4.0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Placement:
-    """One way to lay a source on a target: ``y = x @ linear + shift``.
-
-    ``sites`` (n_source,) names the site of the target under each site of the source.
-    """
-
-    linear: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    sites: NDArray[np.int64]
-    largest: float
-    rms: float
-    moment_sign: int = 1
 
 
 def find_isometry(a: Structure, b: Structure, policy: DuplicatePolicy) -> Isometry | None:
@@ -206,69 +190,30 @@ def _best_placement(
         # atoms this close could stand for each other, and counting would no longer prove a one-to-one correspondence
         return None
     gate = 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
-    gate *= _TURNED_GATE if len(lattice) < 2 else 1.0
-    order = np.argsort(pairs.sum(axis=1), kind="stable")
-    if len(lattice):
-        anchors = np.flatnonzero(pairs[order[0]])
-        unlike = np.abs(source.rows[order[0]] - target.rows[anchors]).sum(axis=1)
-        anchors = anchors[np.argsort(unlike, kind="stable")]
-        shifts = (y[anchors][:, None] - (x[order[0]] @ maps)[None]).reshape(-1, 3)
-        linears = np.tile(np.arange(len(maps)), len(anchors))
-    else:
-        shifts, linears = y.mean(axis=0) - x.mean(axis=0) @ maps, np.arange(len(maps))
+    trial = Trial(
+        x=x,
+        y=y,
+        lattice=lattice,
+        maps=maps,
+        pairs=pairs,
+        copies=copies,
+        order=np.argsort(pairs.sum(axis=1), kind="stable"),
+        gate=gate * (_TURNED_GATE if len(lattice) < 2 else 1.0),
+        rms=policy.rms_displacement,
+    )
+    linears, shifts = trial.starts(np.abs(source.rows[trial.order[0]] - target.rows).sum(axis=1))
     best: Placement | None = None
-    for start in range(0, len(linears), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for placement in _placements(x, y, lattice, maps, linears[block], shifts[block], pairs, copies, order, gate):
+    # one anchor at a time where the first match ends the search, more where all of them are wanted
+    size = _BLOCK if policy.relation is Relation.IDENTICAL else min(_BLOCK, max(len(maps), 16))
+    for start in range(0, len(linears), size):
+        block = slice(start, start + size)
+        for placement in trial.placements(linears[block], shifts[block]):
             best = _better(best, placement, source, target, policy)
             if best is not None and best.rms <= _GOOD_ENOUGH * policy.rms_displacement:
                 return best
         if best is not None and policy.relation is not Relation.IDENTICAL:
             break
     return best
-
-
-def _placements(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    lattice: NDArray[np.float64],
-    maps: NDArray[np.float64],
-    linears: NDArray[np.int64],
-    shifts: NDArray[np.float64],
-    pairs: NDArray[np.bool_],
-    copies: int,
-    order: NDArray[np.int64],
-    gate: float,
-) -> Iterator[Placement]:
-    """One-to-one placements among given maps and shifts, each with its least-squares shift (and turn)."""
-    for i in order[1:4]:
-        partners = y[pairs[i]]
-        gap = wrap_small((x[i] @ maps)[linears][:, None] + shifts[:, None] - partners[None], lattice)
-        alive = np.einsum("ijk,ijk->ij", gap, gap).min(axis=1) <= gate * gate
-        shifts, linears = shifts[alive], linears[alive]
-        if not len(linears):
-            return
-    step = max(1, _CHUNK // (len(x) * len(y)))
-    for start in range(0, len(linears), step):
-        chunk = slice(start, start + step)
-        carried = x @ maps[linears[chunk]] + shifts[chunk][:, None]
-        nearest, gap = _nearest(carried, y, lattice, pairs)
-        fits = np.einsum("cij,cij->ci", gap, gap).max(axis=1) <= gate * gate
-        for k in np.flatnonzero(fits):
-            if not (np.bincount(nearest[k], minlength=len(y)) == copies).all():
-                continue
-            linear, shift, residue = maps[linears[chunk][k]], shifts[chunk][k], gap[k]
-            if len(lattice) < 2:
-                linear, shift, residue = _turn(x, linear, shift, residue, lattice)
-            mean = residue.mean(axis=0)
-            square = ((residue - mean) ** 2).sum(axis=1)
-            yield Placement(
-                linear=linear,
-                shift=shift - mean,
-                sites=nearest[k],
-                largest=math.sqrt(square.max()),
-                rms=math.sqrt(square.mean()),
-            )
 
 
 def _better(
@@ -282,42 +227,6 @@ def _better(
         return best
     sign = _moment_sign(new.linear, new.sites, source, target, policy)
     return replace(new, moment_sign=sign) if sign else best
-
-
-def _nearest(
-    carried: NDArray[np.float64], y: NDArray[np.float64], lattice: NDArray[np.float64], pairs: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(c, n) allowed site nearest to each carried point (c, n, 3), and the (c, n, 3) way from it."""
-    gap = wrap_small(carried[:, :, None] - y[None, None], lattice)
-    square = np.einsum("cijk,cijk->cij", gap, gap)
-    square[:, ~pairs] = np.inf
-    nearest = square.argmin(axis=2)
-    return nearest, np.take_along_axis(gap, nearest[:, :, None, None], axis=2)[:, :, 0]
-
-
-def _turn(
-    x: NDArray[np.float64],
-    linear: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    residue: NDArray[np.float64],
-    lattice: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Turn a molecule (freely) or a wire (about its axis) onto its partner by least squares (Kabsch 1976)."""
-    carried = x @ linear + shift
-    goal = carried - residue
-    centre, aim = carried.mean(axis=0), goal.mean(axis=0)
-    spread, wanted = carried - centre, goal - aim
-    along = np.zeros((3, 3))
-    if len(lattice):
-        axis = lattice[0] / np.linalg.norm(lattice[0])
-        along = np.outer(axis, axis)
-    across = np.eye(3) - along
-    u, _, vt = np.linalg.svd(across @ (spread.T @ wanted) @ across + along * float((spread**2).sum() + 1.0))
-    # keep the handedness of the map: a reflection of the remaining displacement would be another map
-    sign = np.sign(np.linalg.det(u @ vt))
-    turn = u @ np.diag([1.0, 1.0, sign]) @ vt
-    new_shift = (shift - centre) @ turn + aim
-    return linear @ turn, new_shift, x @ (linear @ turn) + new_shift - goal
 
 
 def _moment_sign(
@@ -384,6 +293,6 @@ def _onto(
     step = max(1, _CHUNK // structure.n_atoms)
     for start in range(0, len(points), step):
         chunk = slice(start, start + step)
-        found, gap = _nearest(points[None, chunk], structure.positions, lattice, same[chunk])
+        found, gap = nearest_sites(points[None, chunk], structure.positions, lattice, same[chunk])
         nearest[chunk], gaps[chunk] = found[0], gap[0]
     return nearest, gaps

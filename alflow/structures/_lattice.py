@@ -98,7 +98,8 @@ def wrap_small(difference: NDArray[np.float64], lattice: NDArray[np.float64]) ->
     """
     if not len(lattice):
         return difference
-    return np.asarray(difference - np.rint(difference @ np.linalg.pinv(lattice)) @ lattice)
+    inverse = np.linalg.inv(lattice) if len(lattice) == 3 else np.linalg.pinv(lattice)
+    return np.asarray(difference - np.rint(difference @ inverse) @ lattice)
 
 
 def hermite_basis(rows: NDArray[np.int64]) -> NDArray[np.int64]:
