@@ -118,7 +118,7 @@ class ConsoleReporter:
         from rich.padding import Padding
 
         records: list[Mapping[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
-        described = [Column(key=name, elastic=name == columns[-1]) for name in columns]
+        described = [Column(key=name, elastic=name == columns[-1], cut=True) for name in columns]
         table = make_table(described, records, width=self.console.width - 4, title=title)
         with self._lock:
             if self.console.is_terminal:
