@@ -44,7 +44,7 @@ def test_train_then_eval(alflow: Run, data: list[LabelledStructure]) -> None:
     prediction = committee.predict([example.structure for example in data])
     energies = [abs(prediction.energy_mean[i] - e.properties.energy) / 4 for i, e in enumerate(data)]
     assert found["energy"]["mae"] == pytest.approx(np.mean(energies), rel=1e-4)
-    forces = [prediction.force_mean[i] - e.properties.forces for i, e in enumerate(data)]
+    forces = [prediction.force_mean[i] - np.asarray(e.properties.forces) for i, e in enumerate(data)]
     assert found["force"]["mae"] == pytest.approx(np.abs(forces).mean(), rel=1e-4)
     assert found["force"]["rmse"] == pytest.approx(np.sqrt(np.square(forces).mean()), rel=1e-4)
     assert (found["n_structures"], found["n_atoms"], found["n_members"]) == (10, 40, 2)
