@@ -215,6 +215,27 @@ def insert_or_ignore(connection: Connection, table: type[Base]) -> Any:
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
+def bulk_insert(
+    connection: Connection, table: type[Base], columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """INSERT many rows of plain values, leaving existing ones as they are.
+
+    Speaks to the driver: SQLAlchemy's handling of a row costs more than the database's. JSON comes as text, so
+    :func:`~alflow.ledger._types.to_json` has been called, and every column without a default of the database is given.
+    """
+    if not rows:
+        return
+    name = table.__tablename__
+    unknown = set(columns) - set(table.__table__.columns.keys())
+    if unknown:
+        raise ValueError(f"table {name} has no columns {sorted(unknown)}")
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    quoted = ", ".join(f'"{column}"' for column in columns)
+    marks = ", ".join([mark] * len(columns))
+    statement = f'INSERT INTO "{name}" ({quoted}) VALUES ({marks}) ON CONFLICT DO NOTHING'  # noqa: S608  our own names
+    connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+
+
 def allocate_ids(connection: Connection, table: type[Base], count: int) -> Sequence[int]:
     """Reserve ids for a bulk insert, so that it needs no RETURNING.
 

@@ -12,21 +12,46 @@ from sqlalchemy import Connection, func, select, update
 from alflow.errors import NotFoundError, TransitionError
 from alflow.ledger import _tables as t
 from alflow.ledger._candidates import CANDIDATE_COLUMNS, candidate_row, from_candidates
-from alflow.ledger._engine import CHUNK_SECONDS, Database, allocate_ids, among, insert_or_ignore, now
+from alflow.ledger._engine import CHUNK_SECONDS, Database, allocate_ids, among, bulk_insert, now
 from alflow.ledger._events import as_ranges, record
+from alflow.ledger._fingerprints import FingerprintKeeping
 from alflow.ledger._rows import CandidateRow, NewCandidate
 from alflow.ledger._scores import ScoreKeeping
-from alflow.ledger._states import INITIAL_CANDIDATES, KEPT_CANDIDATES, CandidateState, LabelQuality, Stream
-from alflow.ledger._structures import PreparedStructure, ensure_structures, fingerprint_row, load_structures, prepare
+from alflow.ledger._states import INITIAL_CANDIDATES, CandidateState, Stream
+from alflow.ledger._structures import (
+    PreparedStructure,
+    ensure_structures,
+    load_structures,
+    prepare,
+)
 from alflow.ledger._transitions import aligned, lock_states, move
-from alflow.ledger._types import plain
-from alflow.structures import Fingerprint, Structure
+from alflow.ledger._types import plain, to_json
+from alflow.structures import Structure
 
+_NEW_COLUMNS = (
+    "id",
+    "campaign_id",
+    "structure_id",
+    "round_id",
+    "parent_id",
+    "state",
+    "reason",
+    "source",
+    "parameters",
+    "stream",
+    "duplicate_of",
+    "relation",
+    "pinned",
+    "deliberate",
+    "created",
+    "updated",
+)
+_FREE_TO_BEGIN = frozenset({CandidateState.PROPOSED, CandidateState.POOLED, CandidateState.LABELLED})
 _FIRST_CHUNK = 500
 _LARGEST_CHUNK = 20_000
 
 
-class Pool(ScoreKeeping):
+class Pool(ScoreKeeping, FingerprintKeeping):
     """The candidates of all campaigns of a ledger."""
 
     def __init__(self, database: Database) -> None:
@@ -85,7 +110,7 @@ class Pool(ScoreKeeping):
                     _row(candidate_id, campaign_id, round_id, structure_id, item, when)
                     for candidate_id, (structure_id, item) in zip(ids, new.items(), strict=True)
                 ]
-                connection.execute(insert_or_ignore(connection, t.Candidate), rows)
+                bulk_insert(connection, t.Candidate, _NEW_COLUMNS, rows)
                 if connection.dialect.name == "sqlite":
                     known |= dict(zip(new, ids, strict=True))
                 else:  # another writer may have been first
@@ -270,84 +295,10 @@ class Pool(ScoreKeeping):
                     actor=actor,
                 )
 
-    # -- fingerprints ----------------------------------------------------------------------------------------------
-
-    def fingerprints(self, structure_ids: Sequence[int]) -> dict[int, Fingerprint]:
-        """The stored fingerprints of structures, newest version each; structures without one are left out."""
-        query = select(t.Fingerprint.structure_id, t.Fingerprint.vector).order_by(t.Fingerprint.version)
-        with self._database.read() as connection:
-            rows = connection.execute(query.where(among(connection, t.Fingerprint.structure_id, structure_ids)))
-            return {int(i): Fingerprint.from_bytes(blob) for i, blob in rows}
-
-    def add_fingerprints(self, fingerprints: Mapping[int, Fingerprint]) -> None:
-        """Store fingerprints of structures that have none of that version yet."""
-        rows = [{**fingerprint_row(f), "structure_id": i} for i, f in fingerprints.items()]
-        if rows:
-            with self._database.write(durable=False) as connection:
-                connection.execute(insert_or_ignore(connection, t.Fingerprint), rows)
-
-    def kept(
-        self,
-        campaign_id: int,
-        bucket: str,
-        *,
-        version: int | None = None,
-        within: tuple[Sequence[float], Sequence[float]] | None = None,
-        states: Collection[CandidateState] = KEPT_CANDIDATES,
-    ) -> list[tuple[int, int, Fingerprint]]:
-        """Candidate id, structure id and fingerprint of what a new structure must be compared with, in order of id.
-
-        Kept are the candidates that are, were or will be paid for: pooled, selected, queued, labelled, failed,
-        quarantined.
-
-        Parameters
-        ----------
-        bucket
-            of the new structure's fingerprint
-        version
-            only fingerprints of this version
-        within
-            (4,) lowest and (4,) highest leading coordinates, see :func:`alflow.structures.leading_bounds`
-        states
-            only candidates in these states
-        """
-        query = (
-            select(t.Candidate.id, t.Candidate.structure_id, t.Fingerprint.vector)
-            .join(t.Fingerprint, t.Fingerprint.structure_id == t.Candidate.structure_id)
-            .where(
-                t.Candidate.campaign_id == campaign_id,
-                t.Candidate.state.in_([str(s) for s in states]),
-                *_in_bucket(bucket, version, within),
-            )
-            .order_by(t.Candidate.id)
-        )
-        with self._database.read() as connection:
-            return [(int(c), int(s), Fingerprint.from_bytes(blob)) for c, s, blob in connection.execute(query)]
-
-    def labelled(
-        self,
-        theory_id: int,
-        bucket: str,
-        *,
-        version: int | None = None,
-        within: tuple[Sequence[float], Sequence[float]] | None = None,
-    ) -> list[tuple[int, Fingerprint]]:
-        """Structure id and fingerprint of all labels of a theory, in any campaign; arguments as in :meth:`kept`."""
-        query = (
-            select(t.Label.structure_id, t.Fingerprint.vector)
-            .join(t.Fingerprint, t.Fingerprint.structure_id == t.Label.structure_id)
-            .where(
-                t.Label.theory_id == theory_id,
-                t.Label.quality == LabelQuality.ACCEPTED,
-                *_in_bucket(bucket, version, within),
-            )
-            .order_by(t.Label.id)
-        )
-        with self._database.read() as connection:
-            return [(int(s), Fingerprint.from_bytes(blob)) for s, blob in connection.execute(query)]
-
 
 def _check_new(item: NewCandidate) -> None:
+    if item.state in _FREE_TO_BEGIN:
+        return
     formula = item.structure.formula
     if item.state not in INITIAL_CANDIDATES:
         allowed = ", ".join(INITIAL_CANDIDATES)
@@ -364,34 +315,22 @@ def _prepare(items: Sequence[NewCandidate]) -> list[PreparedStructure]:
 
 def _row(
     candidate_id: int, campaign_id: int, round_id: int | None, structure_id: int, item: NewCandidate, when: float
-) -> dict[str, Any]:
-    return {
-        "id": candidate_id,
-        "campaign_id": campaign_id,
-        "structure_id": structure_id,
-        "round_id": round_id,
-        "parent_id": item.parent_id,
-        "state": str(item.state),
-        "reason": item.reason or f"proposed by {item.source}",
-        "source": item.source,
-        "parameters": dict(item.parameters),
-        "stream": str(item.stream),
-        "duplicate_of": item.duplicate_of,
-        "relation": None if item.relation is None else dict(item.relation),
-        "pinned": False,
-        "deliberate": item.deliberate,
-        "created": when,
-        "updated": when,
-    }
-
-
-def _in_bucket(bucket: str, version: int | None, within: tuple[Sequence[float], Sequence[float]] | None) -> list[Any]:
-    table = t.Fingerprint
-    conditions: list[Any] = [table.bucket == bucket]
-    if version is not None:
-        conditions.append(table.version == version)
-    if within is not None:
-        columns = (table.leading_0, table.leading_1, table.leading_2, table.leading_3)
-        for column, low, high in zip(columns, *within, strict=True):
-            conditions += [column >= float(low), column <= float(high)]
-    return conditions
+) -> tuple[Any, ...]:
+    return (
+        candidate_id,
+        campaign_id,
+        structure_id,
+        round_id,
+        item.parent_id,
+        str(item.state),
+        item.reason or f"proposed by {item.source}",
+        item.source,
+        to_json(item.parameters) if item.parameters else "{}",
+        str(item.stream),
+        item.duplicate_of,
+        None if item.relation is None else to_json(item.relation),
+        False,
+        item.deliberate,
+        when,
+        when,
+    )

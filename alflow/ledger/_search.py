@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from alflow.ledger._selection import (
     parse_selection,
 )
 
-#: an element in fewer structures than this is rare enough to start from
+#: an element in more structures than this is never started from
 _RARE = 20_000
 
 
@@ -78,15 +79,23 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
             return not_(has) if negated else has
 
 
-def _rarest(connection: Connection, selection: Selection) -> int | None:
-    """The required element held by the fewest structures, if these are few; the count stops where it is too many."""
+def _rarest(connection: Connection, selection: Selection, *, sort: str, limit: int | None) -> int | None:
+    """The required element held by the fewest structures, if starting from these is cheaper.
+
+    n holders of N structures cost n look-ups; going down the index on u until ``limit`` of them have passed costs
+    about limit · N / n. The first is less while n < sqrt(limit · N). The count stops where it is too many.
+    """
+    most = _RARE
+    if limit is not None and sort.removeprefix("-") == CandidateColumn.U:
+        total = connection.scalar(select(func.max(t.Structure.id))) or 0
+        most = min(most, math.isqrt(limit * total))
     best: tuple[int, int] | None = None
     for condition in selection.elements:
         if condition.operator.holds(0, condition.count):
             continue
         some = select(t.StructureElement.structure_id).where(t.StructureElement.element == condition.number)
-        count = connection.scalar(select(func.count()).select_from(some.limit(_RARE + 1).subquery())) or 0
-        if count <= _RARE and (best is None or count < best[0]):
+        count = connection.scalar(select(func.count()).select_from(some.limit(most + 1).subquery())) or 0
+        if count <= most and (best is None or count < best[0]):
             best = (count, condition.number)
     return None if best is None else best[1]
 
@@ -108,7 +117,7 @@ def search(
     query = query.where(*(_clause(connection, condition) for condition in selection.conditions))
     if campaign_id is not None:
         query = query.where(t.Candidate.campaign_id == campaign_id)
-    rare = _rarest(connection, selection)
+    rare = _rarest(connection, selection, sort=str(sort or ""), limit=limit)
     if rare is not None:
         holders = select(t.StructureElement.structure_id).where(t.StructureElement.element == rare)
         query = query.where(t.Candidate.structure_id.in_(holders))

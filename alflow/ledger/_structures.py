@@ -4,60 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from math import gcd
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, literal, select
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import any_
 from sqlalchemy.types import Text
 
 from alflow.errors import NotFoundError
 from alflow.ledger import _tables as t
-from alflow.ledger._engine import allocate_ids, among, insert_or_ignore, now
+from alflow.ledger._engine import allocate_ids, among, bulk_insert, now
 from alflow.ledger._types import to_json
 from alflow.structures import Fingerprint, Structure, atomic_number
+
+_COLUMNS = (
+    "id",
+    "content_hash",
+    "formula",
+    "reduced_formula",
+    "anonymous_formula",
+    "chemical_system",
+    "n_atoms",
+    "n_elements",
+    "n_periodic",
+    "volume",
+    "charge",
+    "geometry",
+    "created",
+)
+_FINGERPRINT_COLUMNS = (
+    "structure_id",
+    "version",
+    "bucket",
+    "leading_0",
+    "leading_1",
+    "leading_2",
+    "leading_3",
+    "vector",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Composition:
+    """What depends on the species alone, which many structures of a campaign share."""
+
+    names: tuple[str, str, str, str]
+    elements: tuple[tuple[int, int, float], ...]
+    n_atoms: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedStructure:
-    """A structure turned into rows before the transaction begins, so that the lock is held for writing only."""
+    """A structure turned into values before the transaction begins, so that the lock is held for writing only."""
 
     content_hash: str
-    row: dict[str, Any]
-    elements: tuple[tuple[int, int, float], ...]
+    composition: _Composition
+    geometry: tuple[int, float, float, bytes]
     fingerprint: dict[str, Any] | None
+
+
+@lru_cache(maxsize=4096)
+def _composition(numbers: bytes) -> _Composition:
+    structure = Structure(
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, dtype=bool),
+        numbers=np.frombuffer(numbers, dtype=np.int64),
+        positions=np.zeros((len(numbers) // 8, 3)),
+    )
+    return _Composition(
+        names=(
+            structure.formula,
+            structure.reduced_formula,
+            structure.anonymous_formula,
+            structure.chemical_system,
+        ),
+        elements=tuple((atomic_number(e), n, n / structure.n_atoms) for e, n in structure.composition.items()),
+        n_atoms=structure.n_atoms,
+    )
 
 
 def prepare(structure: Structure, fingerprint: Fingerprint | None = None) -> PreparedStructure:
     """Compute everything the tables hold about a structure."""
-    composition = structure.composition
-    n_atoms = structure.n_atoms
-    units = reduce(gcd, composition.values())
     return PreparedStructure(
         content_hash=structure.content_hash,
-        row={
-            "content_hash": structure.content_hash,
-            "formula": _formula(composition, 1),
-            "reduced_formula": _formula(composition, units),
-            "anonymous_formula": structure.anonymous_formula,
-            "chemical_system": "-".join(composition),
-            "n_atoms": n_atoms,
-            "n_elements": len(composition),
-            "n_periodic": structure.n_periodic,
-            "volume": structure.volume,
-            "charge": structure.charge,
-            "space_group": None,
-            "geometry": structure.to_bytes(),
-        },
-        elements=tuple((atomic_number(e), n, n / n_atoms) for e, n in composition.items()),
+        composition=_composition(structure.numbers.tobytes()),
+        geometry=(structure.n_periodic, structure.volume, structure.charge, structure.to_bytes()),
         fingerprint=None if fingerprint is None else fingerprint_row(fingerprint),
     )
-
-
-def _formula(composition: Mapping[str, int], units: int) -> str:
-    return "".join(f"{e}{n // units if n > units else ''}" for e, n in composition.items())
 
 
 def fingerprint_row(fingerprint: Fingerprint) -> dict[str, Any]:
@@ -92,24 +127,31 @@ def ensure_structures(connection: Connection, prepared: Sequence[PreparedStructu
     if new:
         numbers = dict(zip((p.content_hash for p in new), allocate_ids(connection, t.Structure, len(new)), strict=True))
         time = now(connection)
-        rows = [{**p.row, "id": numbers[p.content_hash], "created": time} for p in new]
-        connection.execute(insert_or_ignore(connection, t.Structure), rows)
+        rows = [_row(numbers[p.content_hash], p, time) for p in new]
+        bulk_insert(connection, t.Structure, _COLUMNS, rows)
         if connection.dialect.name == "sqlite":
             ids |= numbers
         else:  # another writer may have been first
             ids = {content_hash: int(i) for content_hash, i in connection.execute(stored())}
             new = [p for p in new if ids[p.content_hash] == numbers[p.content_hash]]
-        elements = [
-            {"element": z, "structure_id": ids[p.content_hash], "count": n, "fraction": fraction}
-            for p in new
-            for z, n, fraction in p.elements
-        ]
-        if elements:
-            connection.execute(insert(t.StructureElement), elements)
+        elements = [(z, ids[p.content_hash], n, fraction) for p in new for z, n, fraction in p.composition.elements]
+        bulk_insert(connection, t.StructureElement, ("element", "structure_id", "count", "fraction"), elements)
     fingerprints = [{**p.fingerprint, "structure_id": ids[p.content_hash]} for p in by_hash.values() if p.fingerprint]
-    if fingerprints:
-        connection.execute(insert_or_ignore(connection, t.Fingerprint), fingerprints)
+    insert_fingerprints(connection, fingerprints)
     return ids
+
+
+def insert_fingerprints(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store fingerprints, leaving those of the same structure and version as they are."""
+    values = [tuple(row[name] for name in _FINGERPRINT_COLUMNS) for row in rows]
+    bulk_insert(connection, t.Fingerprint, _FINGERPRINT_COLUMNS, values)
+
+
+def _row(structure_id: int, prepared: PreparedStructure, time: float) -> tuple[Any, ...]:
+    known = prepared.composition
+    n_periodic, volume, charge, geometry = prepared.geometry
+    counts = (known.n_atoms, len(known.elements), n_periodic)
+    return (structure_id, prepared.content_hash, *known.names, *counts, volume, charge, geometry, time)
 
 
 def load_structures(connection: Connection, ids: Sequence[int]) -> list[Structure]:

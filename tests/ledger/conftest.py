@@ -186,7 +186,7 @@ def _crystal(i: int) -> Structure:
     n_atoms = 1 + i % 4
     return Structure(
         cell=np.eye(3) * (2.5 + n_atoms),
-        pbc=[True] * 3,
+        pbc=np.ones(3, dtype=bool),
         numbers=rng.choice([28, 78, 29], size=n_atoms),
         positions=rng.random((n_atoms, 3)) * 3 + np.arange(n_atoms)[:, None],
     )

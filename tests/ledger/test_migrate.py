@@ -204,7 +204,7 @@ def test_the_migrations_folder_is_no_package(root: Path) -> None:
 
 @pytest.mark.integration
 def test_migrations_work_where_only_the_files_of_a_wheel_are(root: Path, tmp_path: Path) -> None:
-    from setuptools import find_namespace_packages
+    from setuptools import find_namespace_packages  # type: ignore[import-untyped]
 
     site = tmp_path / "site"
     for package in find_namespace_packages(str(root), include=["alflow*"]):

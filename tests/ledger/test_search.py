@@ -176,6 +176,6 @@ def test_a_rare_element_drives_the_search(filled: Ledger) -> None:
         from sqlalchemy import event
 
         event.listen(connection, "before_cursor_execute", note)
-        filled.candidates("Cu,state=pooled", sort="-u", limit=5)
+        filled.candidates("Cu,state=pooled", sort="-u", limit=100)
         connection.execute(sql("SELECT 1"))
     assert "SEARCH candidate USING INDEX ix_candidate_structure_id" in seen[0]
