@@ -82,7 +82,10 @@ class RelaxSettings(SourceSettings):
     stress_max: float = Field(default=1e-3, gt=0.0, description="converged below this stress (Frobenius norm), eV/Å³")
     relax_cell: bool = Field(default=True, description="relax the cell as well (crystals only)")
     u_limit: float = Field(
-        default=3.0, gt=0.0, description="stop and propose a geometry whose u (error over target) exceeds this"
+        default=10.0,
+        gt=0.0,
+        description="stop and propose a geometry whose u (error over target) exceeds this; below it even an uncertain "
+        "committee leads closer to the relaxed geometry",
     )
     max_step: float = Field(default=0.15, gt=0.0, le=1.0, description="longest move of an atom in one step, Å")
     max_volume_change: float = Field(

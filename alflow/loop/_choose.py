@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from alflow.loop._hull import needs_confirmation
 from alflow.loop._stop import count_labels
 from alflow.potentials import Committee, Errors, Prediction, leading_kinds
 from alflow.select import Selection, select_batch
+from alflow.structures import Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
         ids=[row.id for row in pooled],
         u=u,
         features=None if centres is None else lambda ids: _features(ctx, committee, ids),
-        centres=centres,
+        centres=_features(committee, labelled) if labelled else None,
         u_max=ctx.config.targets.u_max,
         settings=ctx.config.selection,
         rng=ctx.rng(round_index, "select"),
@@ -116,10 +118,9 @@ def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScor
     ]
 
 
-def _features(ctx: CampaignContext, committee: Committee, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(n, d) features of the candidates that diversity compares, so that the pool may be large."""
-    found = committee.predict(ctx.ledger.pool.structures(ids), stress=False, features=True).features
-    assert found is not None, "the same committee gave features of the labelled structures"
+def _features(committee: Committee, structures: Sequence[Structure]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    found = committee.predict(structures, stress=False, features=True).features
+    assert found is not None, "features were asked for"
     return found
 
 

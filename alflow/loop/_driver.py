@@ -20,6 +20,7 @@ from alflow.loop._queue import queue
 from alflow.loop._score import score
 from alflow.loop._stop import count_labels
 from alflow.loop._train import train
+from alflow.potentials import compute_threads
 
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
 CallStep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -109,7 +110,7 @@ def run(
     labels_before = count_labels(ctx)
     rounds = 0
     acted = False
-    with campaign_lease(ctx):
+    with campaign_lease(ctx), compute_threads(ctx.config.training.threads):
         _reopen(ctx, resume=resume)
         while True:
             campaign = ctx.campaign

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alflow.errors import StructureError
 from alflow.ledger import KEPT_CANDIDATES, CandidateState, LabelKind
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import is_relaxed
@@ -135,10 +136,21 @@ def reuse_labels(ctx: CampaignContext, candidate_ids: Sequence[int]) -> list[int
         isometry = find_isometry(source.structure, structure, policy)
         if isometry is None:
             continue
+        try:
+            properties = transfer_properties(source.properties, isometry, source.structure, structure)
+        except StructureError as error:
+            ctx.ledger.events.add(
+                "label not reused",
+                f"candidate {row.id} is identical to the structure of label {source.id}, whose label does not carry "
+                f"over: {error}",
+                campaign_id=ctx.campaign_id,
+                candidate_id=row.id,
+            )
+            continue
         label = ctx.ledger.labels.store(
             row.structure_id,
             ctx.theory.id,
-            transfer_properties(source.properties, isometry, source.structure, structure),
+            properties,
             kind=LabelKind.REUSED,
             evidence={"reused": f"identical to the structure of label {source.id}"},
             derived_from=source.id,

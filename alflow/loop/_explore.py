@@ -27,7 +27,8 @@ KEPT = (
 def explore_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunction]]:
     """Return one named step for each source that has something to do in this round.
 
-    Round 0 asks only the sources that need neither a committee nor structures to start from. A source whose proposals depend on its settings alone is asked once; its step's name carries a digest of the
+    Round 0 asks only the sources that need neither a committee nor structures to start from. A source whose proposals
+    depend on its settings alone is asked once; its step's name carries a digest of the
     settings, so that changed settings are a new source.
     """
     steps: list[tuple[str, StepFunction]] = []
@@ -55,10 +56,14 @@ def explore_source(ctx: CampaignContext, round_row: RoundRow, source: Source, na
     kind = source.settings.kind
     rng = ctx.rng(round_row.index, name)
     starts = [] if source.once else _starts(ctx, kind, rng, getattr(source.settings, "max_starts", None))
+    committee = round_committee(ctx, round_row) if source.needs_committee else None
+    if committee is not None:
+        known = set(committee.elements)
+        starts = [row for row in starts if known.issuperset(row.chemical_system.split("-"))]
     context = ExploreContext(
         rng=rng,
         elements=ctx.config.elements,
-        committee=round_committee(ctx, round_row) if source.needs_committee else None,
+        committee=committee,
         starts=ctx.ledger.pool.structures([row.id for row in starts]),
         round_index=round_row.index,
         directory=ctx.directory,

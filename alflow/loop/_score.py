@@ -27,7 +27,14 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     committee = round_committee(ctx, round_row)
     stored = committee_row(ctx, round_row)
     assert stored is not None, "a round that scores has trained a committee"
-    rows = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.POOLED]))
+    pooled = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.POOLED]))
+    known = set(committee.elements)
+    rows = [row for row in pooled if known.issuperset(row.chemical_system.split("-"))]
+    if len(rows) < len(pooled):
+        ctx.report.note(
+            f"{len(pooled) - len(rows)} candidates hold elements that no label has yet: they wait for the random "
+            "stream; `alflow pin` has one labelled now"
+        )
     parts: list[Prediction] = []
     compositions: list[Mapping[str, int]] = []
     rejected: dict[int, str] = {}

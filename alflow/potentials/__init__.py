@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from alflow.potentials._checkpoint import load_committee
     from alflow.potentials._committee import NativeCommittee
     from alflow.potentials._conformance import check_committee
+    from alflow.potentials._threads import compute_threads
     from alflow.potentials._train import train_committee
 
 _LAZY = {
@@ -39,6 +40,7 @@ _LAZY = {
     "CommitteeCalculator": "_calculator",
     "NativeCommittee": "_committee",
     "check_committee": "_conformance",
+    "compute_threads": "_threads",
     "load_committee": "_checkpoint",
     "train_committee": "_train",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "TrainingSpec",
     "actual_errors",
     "check_committee",
+    "compute_threads",
     "coverage",
     "drift_warning",
     "fit_calibration",

@@ -74,6 +74,12 @@ class TrainingSpec(BaseModel):
     bootstrap_from: int = Field(
         default=50, ge=2, description="from this many structures on members see bootstrap weights"
     )
+    threads: int | None = Field(
+        default=1,
+        ge=1,
+        description="threads of a campaign's training and prediction; 1 repeats bit by bit and suits cells of less than "
+        "about a hundred atoms; null: as many as torch chooses",
+    )
     checkpoint_seconds: float = Field(
         default=5.0, ge=0, description="seconds between two checkpoints, where a checkpoint directory is given"
     )
