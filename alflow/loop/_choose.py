@@ -72,11 +72,10 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
     limit = labels_left(ctx)
     u = np.array([np.nan if row.u is None else row.u for row in pooled])
     labelled = [label.structure for label in ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)]
-    centres = committee.predict(labelled, stress=False, features=True).features
     selection = select_batch(
         ids=[row.id for row in pooled],
         u=u,
-        features=None if centres is None else lambda ids: _features(ctx, committee, ids),
+        features=lambda ids: _features(committee, ctx.ledger.pool.structures(ids)),
         centres=_features(committee, labelled) if labelled else None,
         u_max=ctx.config.targets.u_max,
         settings=ctx.config.selection,

@@ -28,8 +28,8 @@ def explore_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunct
     """Return one named step for each source that has something to do in this round.
 
     Round 0 asks only the sources that need neither a committee nor structures to start from. A source whose proposals
-    depend on its settings alone is asked once; its step's name carries a digest of the
-    settings, so that changed settings are a new source.
+    depend on its settings alone is asked once; its step's name carries a digest of the settings, so that changed
+    settings are a new source.
     """
     steps: list[tuple[str, StepFunction]] = []
     for settings in ctx.config.sources:
