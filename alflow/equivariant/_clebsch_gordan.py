@@ -96,7 +96,6 @@ def wigner_matrix(degree: int, rotation: NDArray[np.float64]) -> NDArray[np.floa
         values: NDArray[np.float64] = spherical_harmonics(torch.from_numpy(vectors), degree)[:, part].numpy()
         return values
 
-    solution: NDArray[np.float64] = np.linalg.lstsq(
-        evaluate(directions), evaluate(directions @ rotation.T), rcond=None
-    )[0]
-    return solution.T
+    solution = np.linalg.lstsq(evaluate(directions), evaluate(directions @ rotation.T), rcond=None)[0]
+    transposed: NDArray[np.float64] = np.asarray(solution.T, dtype=np.float64)
+    return transposed

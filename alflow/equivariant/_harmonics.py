@@ -59,14 +59,14 @@ def spherical_harmonics_with_gradient(vectors: torch.Tensor, l_max: int) -> tupl
     Returns
     -------
     values: (..., (l_max + 1)²)
-    gradient: (..., 3, (l_max + 1)²), 1 / unit of length; orthogonal to the vector because Y does not depend on its length
+    gradient: (..., 3, (l_max + 1)²), 1 / unit of length; orthogonal to the vector, whose length Y does not know
     """
     length = vectors.norm(dim=-1, keepdim=True)
     unit = vectors / length
     table, derivative = _tables(l_max, vectors.dtype)
     monomials = _monomials(unit, l_max)
     size = n_components(l_max)
-    slope = (monomials @ derivative).unflatten(-1, (3, size))
+    slope = (monomials @ derivative).view(*unit.shape[:-1], 3, size)
     radial = (unit.unsqueeze(-2) @ slope) * unit.unsqueeze(-1)
     return monomials @ table, (slope - radial) / length.unsqueeze(-1)
 
@@ -122,8 +122,8 @@ def _coefficients(l_max: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]
                 for axis in range(3):
                     power = monomial[axis]
                     if power:
-                        lower = tuple(p - (i == axis) for i, p in enumerate(monomial))
-                        derivative[rows[lower], axis, column] += value * power
+                        a, b, c = (p - (i == axis) for i, p in enumerate(monomial))
+                        derivative[rows[a, b, c], axis, column] += value * power
     return table, derivative
 
 

@@ -67,13 +67,13 @@ class ChannelwiseProduct:
         list of torch.Tensor
             per degree l3 (K, 2 l3 + 1, n_paths[l3] · C, N)
         """
-        members, _, channels, atoms = left.shape
+        members, _, _, atoms = left.shape
         x, y = left.flatten(2), right.flatten(2)
         found: dict[int, torch.Tensor] = {}
         for table in self._table(left.dtype):
             product = _couple(x, y, table)
             sizes = [(2 * degree + 1) * self.n_paths[degree] for degree in table.degrees]
-            for degree, piece in zip(table.degrees, product.split(sizes, dim=1), strict=True):
+            for degree, piece in zip(table.degrees, torch.split(product, sizes, dim=1), strict=True):
                 found[degree] = piece.reshape(members, 2 * degree + 1, -1, atoms)
         return [
             found.get(degree, left.new_zeros(members, 2 * degree + 1, 0, atoms)) for degree in range(self.l_out + 1)
@@ -119,11 +119,11 @@ class ChannelwiseProduct:
 
 
 def squared_norms(features: torch.Tensor, l_max: int) -> torch.Tensor:
-    """Invariants Σ_m x_lm² / (2l + 1) of every degree side by side, (K, (l_max + 1)², C, N) → (K, (l_max + 1) · C, N)."""
+    """Invariants Σ_m x_lm² / (2l + 1), degrees side by side: (K, (l_max + 1)², C, N) → (K, (l_max + 1) · C, N)."""
     if features.shape[1] != n_components(l_max):
         raise ValueError(f"{features.shape[1]} components, but degrees up to {l_max} have {n_components(l_max)}")
     squares = features * features
-    degrees = squares.split([2 * degree + 1 for degree in range(l_max + 1)], dim=1)
+    degrees = torch.split(squares, [2 * degree + 1 for degree in range(l_max + 1)], dim=1)
     return torch.cat([square.mean(dim=1) for square in degrees], dim=1)
 
 

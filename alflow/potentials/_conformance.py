@@ -24,9 +24,9 @@ STEP = 1e-3
 def check_committee(committee: Committee, structures: Sequence[Atoms | Structure], *, tolerance: float = 2e-2) -> None:
     """Check that a committee keeps the promises of the protocol.
 
-    Shapes; invariance of energies and equivariance of forces and stresses under a rotation with a reflection, a translation
-    and a permutation; forces as the negative gradient of the energy along a random direction; stress as its derivative by
-    strain; the same answers from :meth:`predict` and :meth:`evaluator`.
+    Shapes; invariance of energies and equivariance of forces and stresses under a rotation with a reflection, a
+    translation and a permutation; forces as the negative gradient of the energy along a random direction; stress as its
+    derivative by strain; the same answers from :meth:`predict` and :meth:`evaluator`.
 
     Parameters
     ----------

@@ -85,7 +85,8 @@ class CommitteeCore:
 
     def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
         """Sum of the isolated atoms' energies of every structure, (n,), eV."""
-        return np.bincount(atoms.structure, weights=self.references[atoms.species], minlength=len(atoms.counts))
+        sums = np.bincount(atoms.structure, weights=self.references[atoms.species], minlength=len(atoms.counts))
+        return sums.astype(np.float64)
 
     def predict(self, edges: Sequence[EdgeList], *, derivatives: bool = True, features: bool = False) -> RawPrediction:
         """Predict for structures given by their edges."""

@@ -1,4 +1,4 @@
-"""Repeated evaluation of many structures in motion: neighbour lists with a skin, kept while they are provably complete."""
+"""Repeated evaluation of structures in motion: neighbour lists with a skin, kept while they are provably complete."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class NativeEvaluator:
     def _search(self, i: int, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> _Candidates:
         self.n_searches += 1
         near = neighbours_of(positions, cell, self.structures[i].pbc, self.committee.r_max + self.skin)
-        inverse = np.linalg.inv(cell)
+        inverse: NDArray[np.float64] = np.asarray(np.linalg.inv(cell), dtype=np.float64)
         found = _Candidates(
             centres=near.centres,
             neighbours=near.neighbours,

@@ -61,8 +61,8 @@ class AtomTable:
         if not known.all():
             missing = ", ".join(sorted({element_symbol(int(z)) for z in numbers[~known]}))
             raise PotentialError(
-                f"this committee was trained on {', '.join(element_symbol(int(z)) for z in elements)} and knows nothing "
-                f"of {missing}: train it on labels that contain it"
+                f"this committee was trained on {', '.join(element_symbol(int(z)) for z in elements)} and knows "
+                f"nothing of {missing}: train it on labels that contain it"
             )
         return cls(species=species, numbers=numbers, counts=np.array([len(numbers)]))
 
@@ -223,7 +223,7 @@ class EdgeFunctions:
         return products.new_zeros(n_pairs, products.shape[1]).index_add_(0, edge_pair, products)
 
     def pair_slopes(self, edge_pair: torch.Tensor, n_pairs: int, vectors: torch.Tensor) -> torch.Tensor:
-        """dG (n_pairs, n_radial · S, 9) by the neighbour's position (3) and by the symmetric strain (6, Voigt)."""
+        """DG (n_pairs, n_radial · S, 9) by the neighbour's position (3) and by the symmetric strain (6, Voigt)."""
         slope = self.radial_slope[:, None, :, None] * self.direction[:, :, None, None] * self.angular[:, None, None, :]
         slope = (slope + self.radial[:, None, :, None] * self.angular_slope[:, :, None, :]).flatten(2)  # (E, 3, Q)
         strain = torch.stack(
@@ -338,7 +338,7 @@ class EdgeBatch(PairBatch):
 
         def grid(per_edge: torch.Tensor) -> torch.Tensor:
             empty = per_edge.new_zeros(rows * images, *per_edge.shape[1:])
-            return empty.index_copy_(0, slots, per_edge).unflatten(0, (rows, images))
+            return empty.index_copy_(0, slots, per_edge).view(rows, images, *per_edge.shape[1:])
 
         radial = grid(torch.stack([f.radial, f.radial_slope], dim=1))  # (rows, I, 2, n_radial)
         angular = grid(f.angular)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from alflow.potentials._spec import TrainingSpec
     from alflow.potentials._targets import Targets
 
+SOFT = 2.0
+"""δ: errors beyond this many targets count linearly."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
@@ -39,14 +42,23 @@ class LossWeights:
         )
 
 
+def soften(square: torch.Tensor) -> torch.Tensor:
+    """Turn the squared error x² in units of the target into x² for small and 2 δ |x| for large x (pseudo-Huber).
+
+    A few far-off structures must not decide what the others teach. It acts on norms, so that it does not depend on the
+    orientation.
+    """
+    return 2 * SOFT**2 * (torch.sqrt(1 + square / SOFT**2) - 1)
+
+
 def member_losses(
     out: NetworkOutput, labels: Labels, structure: torch.Tensor, weights: LossWeights, share: torch.Tensor
 ) -> torch.Tensor:
     r"""Loss of every member, (K,).
 
-    :math:`L_k = \frac{1}{\sum_s w_{ks}} \sum_s w_{ks} [ w_E (\Delta E_s / n_s t_E)^2 + w_F \langle|\Delta F|^2\rangle / t_F^2
-    + w_S \langle|\Delta\sigma|^2\rangle / t_S^2 ]`; forces are averaged over all atoms of the batch, so that an atom counts
-    the same in a small and in a large cell.
+    :math:`L_k = \frac{1}{\sum_s w_{ks}} \sum_s w_{ks} [ w_E\,\rho(\Delta E_s / n_s t_E) + w_F\,\rho(|\Delta F| / t_F)
+    + w_S\,\rho(|\Delta\sigma| / t_S) ]` with :math:`\rho(x) \approx x^2`, see :func:`soften`; forces are averaged over
+    all atoms of the batch, so that an atom counts the same in a small and in a large cell.
 
     Parameters
     ----------
@@ -63,13 +75,13 @@ def member_losses(
     """
     t = weights.targets
     total = share.sum(1).clamp(min=1e-12)
-    energy = ((out.energy - labels.energy) / (labels.n_atoms * t.energy)) ** 2
+    energy = soften(((out.energy - labels.energy) / (labels.n_atoms * t.energy)) ** 2)
     loss = weights.energy * (share * energy).sum(1) / total
     if out.forces is not None and out.virial is not None:
         per_atom = share.index_select(1, structure) * labels.has_forces[:, 0]
-        force = ((out.forces - labels.forces) ** 2).mean(2) / t.force**2
+        force = soften(((out.forces - labels.forces) ** 2).mean(2) / t.force**2)
         loss = loss + weights.force * (per_atom * force).sum(1) / per_atom.sum(1).clamp(min=1e-12)
         per_cell = share * labels.has_stress[:, 0]
-        stress = (((out.virial - labels.virial) / labels.volume.unsqueeze(1)) ** 2).mean(2) / t.stress**2
+        stress = soften((((out.virial - labels.virial) / labels.volume.unsqueeze(1)) ** 2).mean(2) / t.stress**2)
         loss = loss + weights.stress * (per_cell * stress).sum(1) / per_cell.sum(1).clamp(min=1e-12)
     return loss

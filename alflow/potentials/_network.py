@@ -53,7 +53,7 @@ class Constants:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkOutput:
-    """Energies (K, n), forces (K, N, 3), virials (K, n, 6 Voigt) without references and repulsion; features (K, N, d)."""
+    """Energy (K, n), forces (K, N, 3), virial (K, n, 6 Voigt) without references and repulsion; features (K, N, d)."""
 
     energy: torch.Tensor
     forces: torch.Tensor | None
@@ -64,12 +64,12 @@ class NetworkOutput:
 class CommitteeNetwork:
     r"""The function from pairs to energies; it holds no weights.
 
-    1. Density: :math:`A_{lmc} = \sum_{z n} W^l_{c,zn} \sum_{j \in z} g_n(r_{ij}) Y_{lm}(\hat r_{ij})`, the inner sum shared by
-       all members (Drautz, Phys. Rev. B 99, 014104, 2019).
-    2. Products :math:`A \otimes A \to B`, :math:`B \otimes A`, :math:`|B|^2`: up to five-body terms, mixed over channels to
-       hidden features of degree 0 and 1.
-    3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_c(r_{ij}) v_{jc}` with the scalar and
-       vector features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
+    1. Density: :math:`A_{lmc} = \sum_{z n} W^l_{c,zn} \sum_{j \in z} g_n(r_{ij}) Y_{lm}(\hat r_{ij})`, the inner sum
+       shared by all members (Drautz, Phys. Rev. B 99, 014104, 2019).
+    2. Products :math:`A \otimes A \to B`, :math:`B \otimes A`, :math:`|B|^2`: up to five-body terms, mixed over
+       channels to hidden features of degree 0 and 1.
+    3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_c(r_{ij}) v_{jc}` with the
+       scalar and vector features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
     4. Scalar readouts after 2 and 3. The energy of an atom fades with its coordination to exactly the reference of an
        isolated atom.
 
@@ -175,14 +175,13 @@ class CommitteeNetwork:
         self, weights: Weights, values: torch.Tensor, batch: SummedBatch | EdgeBatch
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Atomic energies (K, N) and scalar features (K, N, d)."""
-        spec, two_layers = self.spec, self.spec.n_layers == 2
         per_species = self._select_species(weights, values, batch)
         density = self._density(weights, per_species, batch)
         hidden = self._products(weights, 0, density)
         scalars = hidden[0][:, 0] + _columns(weights["element.bias"], batch.species)
         energy = (weights["0.linear"] @ scalars)[:, 0] + _perceptron(weights, "0.readout", scalars)[:, 0]
         features = [scalars]
-        if two_layers:
+        if self.spec.n_layers == 2:
             scalars = scalars + _perceptron(weights, "update", scalars)
             message = self._message(weights, values, scalars, hidden[1], batch)
             second = self._products(weights, 1, message)[0][:, 0]
@@ -203,7 +202,8 @@ class CommitteeNetwork:
             chosen = torch.nn.functional.one_hot(batch.neighbour_species, self.n_species).to(values.dtype)
             return torch.matmul(chosen.transpose(1, 2), values)
         chosen = weights["element.channels"].index_select(1, batch.neighbour_species.flatten())
-        return torch.matmul(chosen.unflatten(1, (batch.n_atoms, batch.width)).transpose(2, 3), values)
+        chosen = chosen.view(self.spec.n_members, batch.n_atoms, batch.width, self.n_species)
+        return torch.matmul(chosen.transpose(2, 3), values)
 
     def _density(self, weights: Weights, per_species: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
         spec = self.spec
@@ -223,7 +223,7 @@ class CommitteeNetwork:
         second = self.square(density, density)
         mixed = join_degrees([mix_channels(x, weights[f"{layer}.mix{d}"]) for d, x in enumerate(second)])
         third = cube(mixed, density)
-        first = density.split([2 * d + 1 for d in range(self.spec.l_max + 1)], dim=1)
+        first = torch.split(density, [2 * d + 1 for d in range(self.spec.l_max + 1)], dim=1)
         hidden = []
         for d in range(cube.l_out + 1):
             parts = [first[d]]
@@ -264,7 +264,7 @@ class CommitteeNetwork:
         carried = (summed * (weights["message.vector"] * scale).unsqueeze(1)).sum(2).permute(0, 2, 3, 1)
 
         own = [(weights["keep0"] @ scalars).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
-        low, middle, high = message.split([1, 3, size - 4], dim=1)
+        low, middle, high = torch.split(message, [1, 3, size - 4], dim=1)
         return torch.cat([low + own[0], middle + own[1], high], dim=1)
 
 

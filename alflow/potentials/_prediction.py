@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Prediction:
     """Predictions of K members for n structures, their means, spreads and calibrated errors.
 
-    Every uncertainty is a rotation-invariant number per structure. Without a calibration the errors are the raw spreads.
+    Every uncertainty is a rotation-invariant number per structure. Without a calibration errors are the raw spreads.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Prediction:
     forces
         n arrays (K, n_atoms_i, 3), eV/Å
     stress
-        (K, n, 3, 3), eV/Å³, or None where it was not asked for; nan for structures that are not periodic in three directions
+        (K, n, 3, 3), eV/Å³, or None where it was not asked for; nan for what is not periodic in three directions
     n_atoms
         (n,)
     features
@@ -62,7 +62,8 @@ class Prediction:
     @cached_property
     def energy_mean(self) -> NDArray[np.float64]:
         """(n,), eV per cell."""
-        return self.energy.mean(axis=0)
+        mean: NDArray[np.float64] = self.energy.mean(axis=0)
+        return mean
 
     @cached_property
     def force_mean(self) -> tuple[NDArray[np.float64], ...]:

@@ -45,8 +45,8 @@ def train_committee(
 ) -> NativeCommittee:
     """Train a committee on labelled structures.
 
-    About a tenth of the structures is held out for early stopping; which ones depends on the structures alone, so that a
-    structure held out in one round is held out in the next, and an earlier committee has not learned from it.
+    About a tenth of the structures is held out for early stopping; which ones depends on the structures alone, so that
+    a structure held out in one round is held out in the next, and an earlier committee has not learned from it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The training loop: steps, looks at held-out structures, checkpoints, and nothing that depends on when it was killed."""
+"""The training loop: steps, looks at held-out structures, checkpoints; killing it changes nothing but the time."""
 
 from __future__ import annotations
 

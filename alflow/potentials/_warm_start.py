@@ -74,6 +74,8 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
     where = np.searchsorted(numbers, old.numbers)
     start = core.network.layout.initial(fresh.spec.n_members, initial.seed + 1, weights.dtype)
     views, before = core.network.layout.views(start), old.network.layout.views(weights)
+    if "element.gain" in views:
+        views["element.gain"][:, torch.from_numpy(where)] = 1.0  # what a committee of one element does without saying
     for name, value in before.items():
         target = views[name]
         if name.startswith("element."):

@@ -45,7 +45,7 @@ class WeightLayout:
         """Views (K, *shape) of the columns of a (K, P) matrix; they share its memory."""
         if matrix.shape[1] != self.size:
             raise ValueError(f"the matrix has {matrix.shape[1]} weights per member, the network {self.size}")
-        return {s.name: matrix[:, part].unflatten(1, s.shape) for s, part in self}
+        return {s.name: matrix[:, part].view(len(matrix), *s.shape) for s, part in self}
 
     def join(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Inverse of :meth:`views`, as a new (K, P) matrix."""

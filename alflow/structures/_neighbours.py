@@ -20,7 +20,7 @@ MAX_EDGES_PER_ATOM = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbours:
-    """Directed edges from every atom to every atom or periodic image within the cutoff, sorted by centre, then neighbour.
+    """Edges from every atom to every atom or periodic image within the cutoff, sorted by centre, then neighbour.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def neighbours_of(
 
 
 def complete_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Replace the vectors of non-periodic directions by unit vectors normal to the periodic ones, so that it inverts."""
+    """Replace vectors of non-periodic directions by unit vectors normal to the periodic ones, so that it inverts."""
     full = np.array(cell, dtype=np.float64)
     if pbc.all():
         return full

@@ -13,9 +13,7 @@ from scipy.spatial.transform import Rotation
 from alflow.equivariant import clebsch_gordan, degree_slice, spherical_harmonics, wigner_matrix
 
 TRIPLES = [
-    (l1, l2, l3)
-    for l1, l2 in itertools.product(range(4), repeat=2)
-    for l3 in range(abs(l1 - l2), min(l1 + l2, 4) + 1)
+    (l1, l2, l3) for l1, l2 in itertools.product(range(4), repeat=2) for l3 in range(abs(l1 - l2), min(l1 + l2, 4) + 1)
 ]
 
 
@@ -34,9 +32,7 @@ def test_columns_are_orthonormal(l1: int, l2: int, l3: int) -> None:
 def test_coupling_commutes_with_rotations(l1: int, l2: int, l3: int) -> None:
     c = clebsch_gordan(l1, l2, l3)
     d1, d2, d3 = (wigner_matrix(degree, rotation(5)) for degree in (l1, l2, l3))
-    np.testing.assert_allclose(
-        np.einsum("abc,ax,by->xyc", c, d1, d2), np.einsum("xyd,cd->xyc", c, d3), atol=1e-12
-    )
+    np.testing.assert_allclose(np.einsum("abc,ax,by->xyc", c, d1, d2), np.einsum("xyd,cd->xyc", c, d3), atol=1e-12)
 
 
 def test_complete_for_a_pair_of_degrees() -> None:
@@ -81,7 +77,9 @@ def test_wigner_matrices_turn_harmonics(degree: int, sign: int) -> None:
     v = np.random.default_rng(1).normal(size=(6, 3))
     part = degree_slice(degree)
     turned = spherical_harmonics(torch.from_numpy(v @ r.T), degree)[:, part].numpy()
-    np.testing.assert_allclose(turned, spherical_harmonics(torch.from_numpy(v), degree)[:, part].numpy() @ d.T, atol=1e-12)
+    np.testing.assert_allclose(
+        turned, spherical_harmonics(torch.from_numpy(v), degree)[:, part].numpy() @ d.T, atol=1e-12
+    )
     np.testing.assert_allclose(d @ d.T, np.eye(2 * degree + 1), atol=1e-12)
 
 

@@ -109,4 +109,6 @@ def test_mixing_channels_commutes_with_rotations() -> None:
     x = features(3, 6)
     weights = torch.randn(MEMBERS, 4, 5, CHANNELS, dtype=torch.float64)
     matrix = Rotation.random(random_state=2).as_matrix()
-    torch.testing.assert_close(mix_degrees(rotate(x, 3, matrix), weights, 3), rotate(mix_degrees(x, weights, 3), 3, matrix))
+    torch.testing.assert_close(
+        mix_degrees(rotate(x, 3, matrix), weights, 3), rotate(mix_degrees(x, weights, 3), 3, matrix)
+    )

@@ -38,7 +38,14 @@ def wire() -> Atoms:
 
 @pytest.mark.parametrize(
     "atoms",
-    [bulk("Ni"), bulk("Si"), bulk("Ni", cubic=True) * (3, 2, 1), molecule("H2O"), fcc111("Pt", (1, 2, 3), vacuum=5), wire()],
+    [
+        bulk("Ni"),
+        bulk("Si"),
+        bulk("Ni", cubic=True) * (3, 2, 1),
+        molecule("H2O"),
+        fcc111("Pt", (1, 2, 3), vacuum=5),
+        wire(),
+    ],
     ids=["primitive", "silicon", "supercell", "molecule", "slab", "wire"],
 )
 def test_agrees_with_ase(atoms: Atoms) -> None:

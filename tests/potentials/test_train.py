@@ -1,0 +1,228 @@
+"""Training: accuracy, determinism, resumption, warm starts, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from alflow.errors import CheckpointError, PotentialError, StructureError
+from alflow.potentials import CommitteeSpec, NativeCommittee, Targets, TrainingProgress, TrainingSpec, train_committee
+from alflow.structures import LabelledStructure
+from tests.potentials.conftest import SMALL, cells, label
+
+SHORT = TrainingSpec(max_epochs=6, validate_every=4, checkpoint_seconds=0.0)
+
+
+class KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def kill_after(epoch: int) -> Any:
+    def progress(p: TrainingProgress) -> None:
+        if p.epoch == epoch:
+            raise KilledError
+
+    return progress
+
+
+def weights(committee: NativeCommittee) -> torch.Tensor:
+    return committee.core.weights
+
+
+def test_learns_a_metal_from_sixty_cells() -> None:
+    train, test = [label(a) for a in cells(60)], [label(a) for a in cells(40, 77)]
+    spec = CommitteeSpec(channels=8, l_max=2, l_product=1, n_members=2)
+    committee = train_committee(train, spec, TrainingSpec(steps=250))
+    p = committee.predict(test)
+    energy = (p.energy_mean - np.array([a.info["REF_energy"] for a in test])) / p.n_atoms
+    labels = [a.arrays["REF_forces"] for a in test]
+    force = np.concatenate([(f - g).ravel() for f, g in zip(p.force_mean, labels, strict=True)])
+    assert np.abs(energy).mean() < 0.4 * np.std([a.info["REF_energy"] / len(a) for a in test])
+    assert np.abs(force).mean() < 0.2 * np.std(np.concatenate(labels))
+    report = committee.report
+    assert report is not None
+    assert report.train.energy_mae < 0.03
+    assert report.validation is not None
+    assert report.validation.n_structures == len(report.held_out)
+
+
+def test_same_call_same_committee(labelled: list[Atoms], committee: NativeCommittee) -> None:
+    again = train_committee(labelled, SMALL, TrainingSpec(max_epochs=4), seed=1)
+    other = train_committee(labelled, SMALL, TrainingSpec(max_epochs=4), seed=2)
+    assert torch.equal(weights(again), weights(committee))
+    assert not torch.equal(weights(other), weights(committee))
+
+
+def test_members_differ(committee: NativeCommittee, labelled: list[Atoms]) -> None:
+    p = committee.predict(labelled[:5])
+    assert (p.energy_spread > 0).all()
+    assert (p.u > 0).all()
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 6])
+def test_killed_training_goes_on_to_the_same_result(labelled: list[Atoms], tmp_path: Path, epoch: int) -> None:
+    undisturbed = train_committee(labelled, SMALL, SHORT, seed=5)
+    with pytest.raises(KilledError):
+        train_committee(labelled, SMALL, SHORT, seed=5, checkpoint_dir=tmp_path, progress=kill_after(epoch))
+    epochs: list[int] = []
+    resumed = train_committee(
+        labelled, SMALL, SHORT, seed=5, checkpoint_dir=tmp_path, progress=lambda p: epochs.append(p.epoch)
+    )
+    assert epochs == list(range(epoch, 7))  # the epoch that was not saved is repeated
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert resumed.report is not None
+    assert undisturbed.report is not None
+    assert resumed.report.history == undisturbed.report.history
+
+
+def test_finished_training_is_not_repeated(labelled: list[Atoms], tmp_path: Path) -> None:
+    first = train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path)
+    second = train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path, progress=kill_after(1))
+    assert torch.equal(weights(first), weights(second))
+    assert [p.name for p in tmp_path.iterdir()] == ["training.ckpt"]
+
+
+def test_checkpoint_of_another_call_is_not_used(labelled: list[Atoms], tmp_path: Path) -> None:
+    train_committee(labelled, SMALL, SHORT, seed=1, checkpoint_dir=tmp_path)
+    fresh = train_committee(labelled, SMALL, SHORT, seed=2, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(fresh), weights(train_committee(labelled, SMALL, SHORT, seed=2)))
+
+
+def test_damaged_checkpoint_is_named(labelled: list[Atoms], tmp_path: Path) -> None:
+    train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path)
+    path = tmp_path / "training.ckpt"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match=r"training\.ckpt"):
+        train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path)
+
+
+def test_time_budget_ends_training(labelled: list[Atoms]) -> None:
+    seen: list[TrainingProgress] = []
+    committee = train_committee(labelled, SMALL, TrainingSpec(cpu_seconds=0.5), progress=seen.append)
+    assert committee.report is not None
+    assert 0.5 <= committee.report.cpu_seconds < 5.0
+    assert seen[-1].fraction == 1.0
+    assert seen[-1].max_epochs is None
+
+
+def test_held_out_structures_stay_held_out_when_more_are_added(labelled: list[Atoms]) -> None:
+    more = [*labelled, *(label(a) for a in cells(12, 4))]
+    few, many = (train_committee(t, SMALL, TrainingSpec(max_epochs=1), seed=s) for t, s in ((labelled, 0), (more, 9)))
+    assert few.report is not None
+    assert many.report is not None
+    assert few.report.held_out
+    assert set(few.report.held_out) == {i for i in many.report.held_out if i < len(labelled)}
+    p = few.report.held_out_prediction
+    assert p is not None
+    np.testing.assert_array_equal(p.energy, few.predict([labelled[i] for i in few.report.held_out]).energy)
+
+
+def test_early_stopping_keeps_the_best_weights(labelled: list[Atoms]) -> None:
+    training = TrainingSpec(max_epochs=60, validate_every=1, patience=3, learning_rate=0.05, warmup_steps=0)
+    committee = train_committee(labelled, SMALL, training)
+    assert committee.report is not None
+    losses = [loss for _, _, loss in committee.report.history if loss is not None]
+    if committee.report.epochs < 60:
+        assert min(losses[-3:]) > min(losses)
+    errors = committee.report.validation
+    assert errors is not None
+    assert errors.force_mae is not None
+
+
+def test_bootstrap_weights_from_a_size_on(labelled: list[Atoms]) -> None:
+    plain = train_committee(labelled, SMALL, TrainingSpec(max_epochs=1))
+    drawn = train_committee(labelled, SMALL, TrainingSpec(max_epochs=1, bootstrap_from=24))
+    assert plain.report is not None
+    assert drawn.report is not None
+    held_out = list(plain.report.held_out)
+    learned = np.setdiff1d(np.arange(24), held_out)
+    assert (plain.report.member_weights[:, learned] == 1.0).all()
+    for report in (plain.report, drawn.report):
+        assert (report.member_weights[:, held_out] == 0.0).all()
+        np.testing.assert_allclose(report.member_weights[:, learned].mean(axis=1), 1.0)
+    assert len(np.unique(drawn.report.member_weights[:, learned])) == 3 * len(learned)
+
+
+def test_warm_start_goes_on_where_the_earlier_committee_stood(labelled: list[Atoms]) -> None:
+    first = train_committee(labelled[:16], SMALL, TrainingSpec(max_epochs=60), seed=1)
+    training = TrainingSpec(max_epochs=8)
+    warm = train_committee(labelled, SMALL, training, initial=first, seed=2)
+    cold = train_committee(labelled, SMALL, training, seed=2)
+    assert warm.report is not None
+    assert cold.report is not None
+    assert "started from the weights" in warm.report.warm_start
+    assert cold.report.warm_start == ""
+    assert warm.report.train.force_mae is not None
+    assert cold.report.train.force_mae is not None
+    assert warm.report.train.force_mae < 0.7 * cold.report.train.force_mae
+    assert (warm.predict(labelled).energy_spread > 0).all()
+
+
+def test_warm_start_with_a_new_element_keeps_what_was_known() -> None:
+    nickel = [label(Atoms("Ni", cell=a.cell, pbc=True)) for a in cells(10) if len(a) == 1]
+    nickel += [label(a) for a in cells(10, 5) if set(a.symbols) == {"Ni"}]
+    first = train_committee(nickel, SMALL, TrainingSpec(max_epochs=5))
+    both = [label(a) for a in cells(12, 9)]
+    warm = train_committee(both, SMALL, TrainingSpec(max_epochs=1, warm_learning_rate=1e-12), initial=first)
+    assert warm.elements == ("Ni", "Pt")
+    assert warm.report is not None
+    assert "Pt new" in warm.report.warm_start
+    np.testing.assert_allclose(warm.predict(nickel).energy, first.predict(nickel).energy, atol=1e-6)
+
+
+def test_warm_start_from_another_shape_starts_from_scratch(labelled: list[Atoms], committee: NativeCommittee) -> None:
+    other = SMALL.model_copy(update={"channels": 4})
+    trained = train_committee(labelled, other, TrainingSpec(max_epochs=1), initial=committee)
+    assert trained.report is not None
+    assert "from scratch" in trained.report.warm_start
+    assert torch.equal(weights(trained), weights(train_committee(labelled, other, TrainingSpec(max_epochs=1))))
+
+
+def test_energies_alone_are_enough() -> None:
+    train = []
+    for atoms in cells(6):
+        atoms.info["REF_energy"] = label(atoms).info["REF_energy"]
+        train.append(LabelledStructure.from_atoms(atoms))
+    committee = train_committee(train, SMALL, TrainingSpec(max_epochs=2))
+    assert committee.report is not None
+    assert committee.report.train.force_mae is None
+    assert committee.report.train.stress_mae is None
+
+
+def test_ideal_crystals_without_forces_can_be_learned() -> None:
+    train = [label(a) for a in cells(10) if len(a) == 1]
+    committee = train_committee(train, SMALL, TrainingSpec(max_epochs=3))
+    assert np.isfinite(committee.predict(train).energy).all()
+
+
+def test_targets_are_kept(labelled: list[Atoms]) -> None:
+    targets = Targets(energy=0.02, force=0.3)
+    committee = train_committee(labelled[:5], SMALL, TrainingSpec(max_epochs=1), targets=targets)
+    assert committee.targets == targets
+    p = committee.predict(labelled[:5])
+    ratios = [p.energy_spread / 0.02, p.force_spread / 0.3, p.stress_spread / targets.stress]
+    np.testing.assert_allclose(p.u, np.max(ratios, axis=0))
+
+
+def test_refuses_what_would_spoil_it(labelled: list[Atoms]) -> None:
+    with pytest.raises(PotentialError, match="nothing to train on"):
+        train_committee([])
+    with pytest.raises(PotentialError, match="same"):
+        train_committee([*labelled[:3], labelled[1]])
+    broken = labelled[0].copy()
+    broken.info["REF_energy"] = float("nan")
+    with pytest.raises(StructureError, match="finite"):
+        train_committee([broken])
+    with pytest.raises(StructureError, match="no labels"):
+        train_committee(cells(1))
+    example = LabelledStructure.from_atoms(labelled[4])
+    forces = np.array(example.properties.forces)
+    forces[0, 0] = np.inf
+    bad = LabelledStructure(structure=example.structure, properties=type(example.properties)(energy=1.0, forces=forces))
+    with pytest.raises(PotentialError, match="forces is not finite"):
+        train_committee([bad])
