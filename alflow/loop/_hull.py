@@ -10,6 +10,7 @@ import numpy as np
 
 from alflow.discovery import HullSnapshot, RelaxedLabel, build_hull, confirmation_order, report_stable
 from alflow.errors import StructureError
+from alflow.explore import RelaxStop
 from alflow.ledger import CandidateRow, CandidateState, LabelRow, RoundRow, StepState
 from alflow.loop._committee import latest_committee
 from alflow.loop._context import CampaignContext
@@ -74,9 +75,14 @@ def relaxed_ids(ctx: CampaignContext) -> set[int]:
     states = [CandidateState.POOLED, CandidateState.SELECTED, CandidateState.LABELLED, CandidateState.DUPLICATE]
     found: set[int] = set()
     for row in ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, states)):
-        if row.source == "relax" and row.parameters.get("converged"):
+        if is_relaxed_geometry(row.source, row.parameters):
             found.add(row.id if row.duplicate_of is None else row.duplicate_of)
     return found
+
+
+def is_relaxed_geometry(source: str, parameters: Mapping[str, Any]) -> bool:
+    """True for a geometry that a committee relaxed to the end."""
+    return source == "relax" and parameters.get("stop") == RelaxStop.CONVERGED
 
 
 def needs_confirmation(ctx: CampaignContext) -> list[int]:

@@ -16,6 +16,7 @@ from alflow.explore import Proposal, check_filters
 from alflow.ledger import CandidateState, NewCandidate, Stream
 from alflow.loop._context import CampaignContext
 from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate, reuse_labels
+from alflow.loop._hull import is_relaxed_geometry
 from alflow.structures import Fingerprint, fingerprint
 
 
@@ -164,7 +165,7 @@ def _decide(entry: _Entry, known: CampaignDuplicates) -> tuple[CandidateState, s
     if entry.rejected is not None:
         return CandidateState.REJECTED, entry.rejected, None
     assert entry.fingerprint is not None
-    relaxed = bool(proposal.source == "relax" and proposal.parameters.get("converged"))
+    relaxed = is_relaxed_geometry(proposal.source, proposal.parameters)
     found = known.find(proposal.structure, entry.fingerprint, deliberate=proposal.deliberate, relaxed=relaxed)
     if found is not None:
         return CandidateState.DUPLICATE, found.reason, found

@@ -8,6 +8,7 @@ from typing import Any
 from alflow.ledger import CandidateState, RoundRow, Stream
 from alflow.loop._context import CampaignContext
 from alflow.loop._duplicates import CampaignDuplicates, reuse_labels
+from alflow.loop._hull import is_relaxed_geometry
 from alflow.structures import fingerprint
 
 PRIORITY = {Stream.MANUAL: 3.0, Stream.CONFIRM: 2.0, Stream.RANDOM: 1.0}
@@ -43,7 +44,7 @@ def enqueue(ctx: CampaignContext, ids: Sequence[int]) -> dict[str, int]:
     counts = {"queued": 0, "reused": len(reused), "duplicates": 0}
     for row in rows:
         structure, mark = structures[row.id], marks[row.id]
-        relaxed = row.source == "relax" and bool(row.parameters.get("converged"))
+        relaxed = is_relaxed_geometry(row.source, row.parameters)
         found = paid.find(structure, mark, deliberate=row.deliberate or row.pinned, relaxed=relaxed)
         if found is not None:
             ctx.ledger.pool.transition(
