@@ -15,7 +15,7 @@ from alflow.ledger import CandidateRow, CandidateState, LabelRow, RoundRow, Step
 from alflow.loop._committee import latest_committee
 from alflow.loop._context import CampaignContext
 from alflow.potentials import Prediction
-from alflow.structures import Properties, space_group
+from alflow.structures import DuplicateIndex, DuplicatePolicy, Properties, space_group
 
 NEAR = 0.1
 """eV/atom above the hull up to which predicted entries are kept in the snapshot of a round."""
@@ -64,10 +64,24 @@ def mixed_hull(
 
 
 def unlabelled_to_confirm(ctx: CampaignContext, hull: HullSnapshot) -> list[int]:
-    """Return candidates that look stable at their relaxed geometry and have no label there, most promising first."""
+    """Return candidates that look stable at their relaxed geometry and have no label there, most promising first.
+
+    One for each phase, and none of a phase that has a label at its relaxed geometry: every committee relaxes a phase to
+    a slightly different geometry, and one proof is enough.
+    """
     if not ctx.config.discovery.enabled:
         return []
-    return confirmation_order(hull, relaxed_ids(ctx), ctx.config.discovery)
+    order = confirmation_order(hull, relaxed_ids(ctx), ctx.config.discovery)
+    proven = DuplicateIndex(DuplicatePolicy.same_phase())
+    for row, label in labelled_candidates(ctx):
+        if is_relaxed(ctx, label.properties):
+            proven.add(row.id, label.structure)
+    wanted: list[int] = []
+    for candidate, structure in zip(order, ctx.ledger.pool.structures(order), strict=True):
+        if proven.find(structure) is None:
+            proven.add(candidate, structure)
+            wanted.append(candidate)
+    return wanted
 
 
 def relaxed_ids(ctx: CampaignContext) -> set[int]:
@@ -116,8 +130,12 @@ def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[
     report = report_stable(hull, {row.id: residual(label.properties) for row, label in labelled}, ctx.config.discovery)
     entries = {entry["id"]: entry for entry in hull.entries()}
     stable: list[dict[str, Any]] = []
-    for compound in report.stable:
+    listed = DuplicateIndex(DuplicatePolicy.same_phase())
+    for compound in sorted(report.stable, key=lambda found: (found.e_hull, found.id)):
         label = labels[compound.id]
+        if listed.find(label.structure) is not None:
+            continue  # the same phase, labelled at a slightly different geometry
+        listed.add(compound.id, label.structure)
         number, symbol = _space_group(label)
         stable.append(
             asdict(compound)
@@ -131,6 +149,7 @@ def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[
                 "space_group_number": number,
             }
         )
+    stable.sort(key=lambda found: (sorted(found["composition"].items()), found["e_hull"]))
     unconfirmed = [{"id": i, "reason": why} for i, why in report.unconfirmed]
     ctx.ledger.hulls.add(
         round_row.id,
