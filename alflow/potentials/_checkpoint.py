@@ -42,6 +42,7 @@ def save_committee(committee: NativeCommittee, path: str | Path) -> None:
                 "neighbours": core.constants.neighbours,
                 "coordination": core.constants.coordination,
                 "cohesion": list(core.constants.cohesion),
+                "density": [list(row) for row in core.constants.density],
             },
             "weights": core.weights.contiguous(),
         },
@@ -68,14 +69,16 @@ def _assemble(content: dict[str, Any]) -> NativeCommittee:
     spec = CommitteeSpec.model_validate_json(content["spec"])
     numbers = np.array(content["numbers"], dtype=np.int64)
     parts = dict(content["constants"])
-    constants = Constants(cohesion=tuple(parts.pop("cohesion")), **parts)
+    density = tuple(tuple(float(x) for x in row) for row in parts.pop("density"))
+    constants = Constants(cohesion=tuple(parts.pop("cohesion")), density=density, **parts)
     weights, references = content["weights"], np.array(content["references"], dtype=np.float64)
     expected = (spec.n_members, CommitteeNetwork(spec, len(numbers), constants).layout.size)
     if not isinstance(weights, torch.Tensor) or tuple(weights.shape) != expected:
         raise ValueError(f"the weights do not have the shape {expected} that the network needs")
     if weights.dtype not in DTYPES.values() or not bool(torch.isfinite(weights).all()):
         raise ValueError("the weights are not finite floating-point numbers")
-    if not len(numbers) == len(references) == len(constants.cohesion) or not np.isfinite(references).all():
+    sizes = {len(numbers), len(references), len(constants.cohesion), len(constants.density)}
+    if len(sizes) > 1 or not np.isfinite(references).all():
         raise ValueError("the reference energies do not fit the elements")
     calibration = content["calibration"]
     return NativeCommittee(

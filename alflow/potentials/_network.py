@@ -43,12 +43,18 @@ class Constants:
         mean of the coordination that fades the energy of lonely atoms
     cohesion
         (n_elements,), eV: reference energy in matter minus that of the isolated atom
+    density
+        n_elements rows of n_radial: mean density of neighbours of each element in the radial functions, over the square
+        root of `neighbours`. The network sees deviations from it: all atoms of a metal have nearly the same large
+        density, and the stiff common direction it makes is what slows training (half the energy error of 60 cells
+        after 500 steps, measured)
     """
 
     scale: float
     neighbours: float
     coordination: float
     cohesion: tuple[float, ...]
+    density: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -211,11 +217,20 @@ class CommitteeNetwork:
             spec.n_members, batch.n_atoms, self.n_species * spec.n_radial, n_components(spec.l_max)
         )
         basis = basis.permute(0, 3, 2, 1) * (1 / math.sqrt(self.constants.neighbours))
-        density = mix_degrees(basis.contiguous(), weights["density"], spec.l_max)
+        mean = self._mean_density(weights, basis.dtype).unsqueeze(-1)
+        isotropic, rest = torch.split(basis, [1, basis.shape[1] - 1], dim=1)
+        density = mix_degrees(torch.cat([isotropic - mean, rest], dim=1), weights["density"], spec.l_max)
         if self.n_elements > 1:
             gain = weights["element.gain"].index_select(1, batch.species).permute(0, 2, 3, 1)
             density = density * per_component(gain, spec.l_max, dim=1)
         return density
+
+    def _mean_density(self, weights: Weights, dtype: torch.dtype) -> torch.Tensor:
+        """Mean of the isotropic density in the species channels, (K or 1, 1, species · n_radial)."""
+        per_element = torch.tensor(self.constants.density, dtype=dtype)
+        if self.one_hot:
+            return per_element.view(1, 1, -1)
+        return torch.matmul(weights["element.channels"].transpose(1, 2), per_element).flatten(1).unsqueeze(1)
 
     def _products(self, weights: Weights, layer: int, density: torch.Tensor) -> list[torch.Tensor]:
         """Node features of degree 0 … l_out of a layer, each (K, 2l + 1, C, N)."""
@@ -253,7 +268,8 @@ class CommitteeNetwork:
         def gather(features: torch.Tensor) -> torch.Tensor:  # (K, N, f) → (K N, M, f)
             return features.index_select(1, batch.neighbours).view(members * n_atoms, width, -1)
 
-        sent = gather((weights["send0"] @ scalars).transpose(1, 2))
+        sent_by_itself = weights["send0"] @ scalars
+        sent = gather(sent_by_itself.transpose(1, 2))
         radial = per_component(weights["message"] * scale, spec.l_max, dim=2).unsqueeze(1)
         summed = torch.bmm(pairs.transpose(1, 2), sent).view(members, n_atoms, spec.n_radial, size, channels)
         message = (summed * radial).sum(2).permute(0, 2, 3, 1)
@@ -263,7 +279,10 @@ class CommitteeNetwork:
         summed = torch.bmm(isotropic.transpose(1, 2), gather(moved)).view(members, n_atoms, spec.n_radial, 3, channels)
         carried = (summed * (weights["message.vector"] * scale).unsqueeze(1)).sum(2).permute(0, 2, 3, 1)
 
-        own = [(weights["keep0"] @ scalars).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
+        # Deviations from the mean density here too: the mean of what the neighbours send is about what the atom sends.
+        total = torch.tensor(self.constants.density, dtype=values.dtype).sum(0)
+        common = (weights["message"][:, :, 0] * total[:, None]).sum(1).unsqueeze(2) * sent_by_itself
+        own = [(weights["keep0"] @ scalars - common).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
         low, middle, high = torch.split(message, [1, 3, size - 4], dim=1)
         return torch.cat([low + own[0], middle + own[1], high], dim=1)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from alflow.potentials._geometry import EdgeList, Repulsion
+from alflow.potentials._geometry import EdgeFunctions, EdgeList, Repulsion
 from alflow.potentials._network import Constants
-from alflow.potentials._radial import CUTOFF_POWER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,19 +89,22 @@ def derive_constants(
     scale = max(force_rms, float(np.sqrt(np.mean(residual**2))), SMALLEST_SCALE)
     n_atoms = sum(len(e.atoms) for e, m in zip(edges, matter, strict=True) if m)
     n_edges = sum(len(e.centres) for e in edges)
+    neighbours = max(n_edges / n_atoms, 1.0)
+    density = _mean_density(edges, numbers, spec) / n_atoms
     constants = Constants(
         scale=scale,
-        neighbours=max(n_edges / n_atoms, 1.0),
-        coordination=max(_coordination(edges, spec) / n_atoms, 1e-3),
+        neighbours=neighbours,
+        coordination=max(float(density[:, 0].sum()), 1e-3),
         cohesion=tuple(float(x) for x in in_matter - references),
+        density=tuple(tuple(float(x) / math.sqrt(neighbours) for x in row) for row in density),
     )
     return constants, references
 
 
-def _coordination(edges: Sequence[EdgeList], spec: CommitteeSpec) -> float:
-    """Sum of the first radial function over all edges (saturation at short range does not matter for a mean)."""
-    vectors = np.concatenate([e.vectors for e in edges])
-    r = np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), 1.0)
-    x, p = r / spec.r_max, CUTOFF_POWER
-    envelope = 1 - x**p * ((p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * p * (p + 1) / 2))
-    return float(np.sum(np.sqrt(2) * np.sin(np.pi * x) / r * envelope))
+def _mean_density(edges: Sequence[EdgeList], numbers: NDArray[np.int64], spec: CommitteeSpec) -> NDArray[np.float64]:
+    """Sum of the radial functions over all edges by the element of the neighbour, (n_elements, n_radial)."""
+    joined = EdgeList.join(edges)
+    radial = EdgeFunctions.of(joined, numbers, spec, torch.float64).radial.numpy()
+    total = np.zeros((len(numbers), spec.n_radial))
+    np.add.at(total, joined.atoms.species[joined.neighbours], radial)
+    return total

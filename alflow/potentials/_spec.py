@@ -36,9 +36,9 @@ class TrainingSpec(BaseModel):
     max_epochs: int | None = Field(
         default=None, ge=1, description="passes over the training structures; null: as many as make `steps` steps"
     )
-    steps: int = Field(default=800, ge=1, description="optimisation steps from scratch, where max_epochs is null")
+    steps: int = Field(default=500, ge=1, description="optimisation steps from scratch, where max_epochs is null")
     warm_steps: int = Field(
-        default=300, ge=1, description="optimisation steps from an earlier committee, where max_epochs is null"
+        default=200, ge=1, description="optimisation steps from an earlier committee, where max_epochs is null"
     )
     cpu_seconds: float | None = Field(
         default=None,
@@ -46,25 +46,25 @@ class TrainingSpec(BaseModel):
         description="budget of processor seconds instead of epochs; not reproducible bit by bit",
     )
     batch_size: int = Field(default=8, ge=1, description="structures per step")
-    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate of Adam from scratch")
+    learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of Adam from scratch")
     warm_learning_rate: float = Field(
-        default=0.005, gt=0, description="peak learning rate of Adam from an earlier committee"
+        default=0.01, gt=0, description="peak learning rate of Adam from an earlier committee"
     )
     warmup_steps: int = Field(default=30, ge=0, description="steps over which the learning rate grows to its peak")
     ema_decay: float = Field(
         default=0.98, ge=0, lt=1, description="decay per step of the moving average of the weights"
     )
     gradient_clip: float = Field(default=5.0, gt=0, description="largest gradient, in units of its running size")
-    energy_weight: float = Field(default=1.0, ge=0, description="weight of (energy error per atom / target)²")
+    energy_weight: float = Field(default=0.5, ge=0, description="weight of (energy error per atom / target)²")
     energy_start: float = Field(default=0.01, gt=0, le=1, description="share of energy_weight at the start")
     energy_ramp: float = Field(
         default=0.6,
         ge=0,
         le=1,
-        description="fraction of the training over which the energy weight grows to its full size",
+        description="fraction of the training over which the energy weight grows",
     )
-    force_weight: float = Field(default=1.0, ge=0, description="weight of (force component error / target)²")
-    stress_weight: float = Field(default=1.0, ge=0, description="weight of (stress component error / target)²")
+    force_weight: float = Field(default=2.0, ge=0, description="weight of (force component error / target)²")
+    stress_weight: float = Field(default=2.0, ge=0, description="weight of (stress component error / target)²")
     validation_fraction: float = Field(
         default=0.1, ge=0, lt=0.9, description="share of the structures held out for early stopping"
     )
@@ -77,8 +77,8 @@ class TrainingSpec(BaseModel):
     threads: int | None = Field(
         default=1,
         ge=1,
-        description="threads of a campaign's training and prediction; 1 repeats bit by bit and suits cells of less than "
-        "about a hundred atoms; null: as many as torch chooses",
+        description="threads of a campaign's training and prediction; 1 repeats bit by bit and suits cells below about "
+        "a hundred atoms; null: as many as torch chooses",
     )
     checkpoint_seconds: float = Field(
         default=5.0, ge=0, description="seconds between two checkpoints, where a checkpoint directory is given"

@@ -58,6 +58,7 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
         cohesion=tuple(
             _merge(numbers, fresh, np.array(fresh.constants.cohesion), old, np.array(old.constants.cohesion))
         ),
+        density=_extended_density(numbers, old),
     )
     core = CommitteeCore(
         spec=fresh.spec,
@@ -89,6 +90,13 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
             target.copy_(value)
     object.__setattr__(core, "weights", start)
     return WarmStart(note=f"started from the weights of the earlier committee, with {', '.join(new)} new", core=core)
+
+
+def _extended_density(numbers: NDArray[np.int64], old: CommitteeCore) -> tuple[tuple[float, ...], ...]:
+    """Mean densities of the old elements; zero for new ones, so that nothing changes where they are absent."""
+    density = np.zeros((len(numbers), old.spec.n_radial))
+    density[np.searchsorted(numbers, old.numbers)] = old.constants.density
+    return tuple(tuple(float(x) for x in row) for row in density)
 
 
 def _merge(
