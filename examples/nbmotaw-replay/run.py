@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> BacktestResult:
         seeds=range(options.seeds),
         committee=CommitteeSpec(n_members=4, channels=options.channels, l_max=2),
         training=TrainingSpec(steps=options.steps),
-        targets=Targets(energy=0.005, force=0.2),
+        # all of the pool was computed once, so nothing in it is implausible
+        targets=Targets(energy=0.005, force=0.2, u_max=1000.0),
         result_file=options.output / "steps.jsonl",
         progress=tell,
     )
@@ -59,13 +60,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("nbmotaw-replay"), help="folder for results")
     parser.add_argument("--strategies", nargs="+", default=["default", "random"], choices=[s.value for s in Strategy])
     parser.add_argument("--initial", type=int, default=20, help="labels to begin from")
-    parser.add_argument("--batch", type=int, default=20, help="labels per step")
-    parser.add_argument("--budget", type=int, default=160, help="labels in the end")
+    parser.add_argument("--batch", type=int, default=25, help="labels per step")
+    parser.add_argument("--budget", type=int, default=170, help="labels in the end")
     parser.add_argument("--seeds", type=int, default=3, help="curves per strategy")
     parser.add_argument("--max-pool", type=int, default=600, help="structures to choose from, at most")
     parser.add_argument("--max-test", type=int, default=150, help="structures to test on, at most")
-    parser.add_argument("--channels", type=int, default=8, help="channels per committee member")
-    parser.add_argument("--steps", type=int, default=500, help="training steps per round")
+    parser.add_argument("--channels", type=int, default=16, help="channels per committee member")
+    parser.add_argument("--steps", type=int, default=1200, help="training steps per round")
     parser.add_argument("--test-suffix", default="_Test", help="config_type of the test set ends in this")
     return parser.parse_args(arguments)
 
