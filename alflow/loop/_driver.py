@@ -133,8 +133,7 @@ def run(
                     acted = True
                 if ctx.campaign.state is CampaignState.STOPPED:
                     break
-            else:
-                rounds += 1
+            rounds += ctx.ledger.rounds.get(round_row.id).state is RoundState.CLOSED
 
 
 def _run_step(

@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
         {"kind": "perturb", "n": 6},
     ],
     "committee": {"n_members": 2, "channels": 4, "l_max": 2, "l_product": 1, "hidden": 8, "r_max": 4.0},
-    "training": {"steps": 40, "warm_steps": 20},
+    "training": {"steps": 15, "warm_steps": 10},
     "selection": {"batch": 4},
     "budget": {"rounds": 3},
 }
@@ -31,16 +31,20 @@ SMALL: dict[str, Any] = {
 MakeCampaign = Callable[..., Path]
 
 
+def write_campaign(directory: Path, **changes: Any) -> Path:
+    """Write a campaign file; keyword arguments replace sections of the small one."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "campaign.yaml"
+    path.write_text(yaml.safe_dump(SMALL | changes))
+    return path
+
+
 @pytest.fixture
 def make_campaign(tmp_path: Path) -> MakeCampaign:
-    """Write a campaign file; keyword arguments replace sections of the small one."""
+    """Write campaign files below the test's folder."""
 
     def make(folder: str = "campaign", **changes: Any) -> Path:
-        directory = tmp_path / folder
-        directory.mkdir(exist_ok=True)
-        path = directory / "campaign.yaml"
-        path.write_text(yaml.safe_dump(SMALL | changes))
-        return path
+        return write_campaign(tmp_path / folder, **changes)
 
     return make
 

@@ -88,11 +88,15 @@ def alloys(n: int, rng: np.random.Generator) -> list[Atoms]:
 
 def near_misses(originals: list[Atoms], n: int, rng: np.random.Generator) -> list[tuple[str, Atoms, bool]]:
     made: list[tuple[str, Atoms, bool]] = []
+    swaps: set[tuple[int, bytes]] = set()
     for i in range(n):
         atoms = originals[i % len(originals)]
         kind = ("swap", "move", "strain", "moments", "deliberate")[(i // len(originals)) % 5]
         if kind == "swap":
             copy = one_swapped(atoms, rng)
+            while (i % len(originals), copy.numbers.tobytes()) in swaps:  # the same miss twice would be a duplicate
+                copy = one_swapped(atoms, rng)
+            swaps.add((i % len(originals), copy.numbers.tobytes()))
         elif kind == "move":
             copy = one_moved(atoms, rng, 0.1)
         elif kind == "strain":
