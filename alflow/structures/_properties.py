@@ -106,7 +106,7 @@ class LabelledStructure:
 
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> LabelledStructure:
-        """Read labels from ``REF_energy`` / ``REF_forces`` / ``REF_stress``, else from an attached calculator's results.
+        """Read labels: ``REF_energy`` / ``REF_forces`` / ``REF_stress``, else an attached calculator's results.
 
         Raises
         ------
@@ -134,9 +134,13 @@ class LabelledStructure:
             if stress.shape == (9,):
                 stress = stress.reshape(3, 3)
             if stress.shape not in {(6,), (3, 3)}:
-                raise StructureError(f"{structure.formula}: stress has shape {stress.shape}; give (6,) or (3, 3) in eV/Å³")
+                raise StructureError(
+                    f"{structure.formula}: stress has shape {stress.shape}; give (6,) or (3, 3) in eV/Å³"
+                )
         if forces is not None and np.shape(forces) != (structure.n_atoms, 3):
-            raise StructureError(f"{structure.formula}: forces have shape {np.shape(forces)}, not ({structure.n_atoms}, 3)")
+            raise StructureError(
+                f"{structure.formula}: forces have shape {np.shape(forces)}, not ({structure.n_atoms}, 3)"
+            )
         for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
             if value is not None and not np.isfinite(value).all():
                 raise StructureError(f"{structure.formula}: {name} holds values that are not finite")

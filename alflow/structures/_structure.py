@@ -284,7 +284,9 @@ class Structure:
             content = msgpack.unpackb(blob)
             version = content["v"]
             if version != _CODEC_VERSION:
-                raise StructureError(f"structure blob of version {version}; this alflow reads {_CODEC_VERSION}: upgrade it")
+                raise StructureError(
+                    f"structure blob of version {version}; this alflow reads {_CODEC_VERSION}: upgrade it"
+                )
             numbers = np.frombuffer(content["numbers"], dtype="<u1").astype(np.int64)
             moments = content.get("moments")
             flat = None if moments is None else np.frombuffer(moments, dtype="<f8")

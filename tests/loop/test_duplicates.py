@@ -71,6 +71,7 @@ def test_labels_are_reused_across_campaigns_through_the_isometry(
         fresh = emt.label(structure).properties
         assert label.properties.energy == pytest.approx(fresh.energy, abs=1e-6)
         assert label.properties.forces is not None
+        assert fresh.forces is not None
         np.testing.assert_allclose(label.properties.forces, fresh.forces, atol=1e-4)
 
 
