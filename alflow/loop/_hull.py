@@ -17,6 +17,8 @@ from alflow.loop._context import CampaignContext
 from alflow.potentials import Prediction
 from alflow.structures import DuplicateIndex, DuplicatePolicy, Properties, space_group
 
+PHASE = DuplicatePolicy.same_phase().model_copy(update={"max_strain": 0.03})
+"""One phase, near its minimum: along soft directions (c/a of a layered alloy) relaxed labels differ by a per cent or two."""
 NEAR = 0.1
 """eV/atom above the hull up to which predicted entries are kept in the snapshot of a round."""
 
@@ -72,7 +74,7 @@ def unlabelled_to_confirm(ctx: CampaignContext, hull: HullSnapshot) -> list[int]
     if not ctx.config.discovery.enabled:
         return []
     order = confirmation_order(hull, relaxed_ids(ctx), ctx.config.discovery)
-    proven = DuplicateIndex(DuplicatePolicy.same_phase())
+    proven = DuplicateIndex(PHASE)
     for row, label in labelled_candidates(ctx):
         if is_relaxed(ctx, label.properties):
             proven.add(row.id, label.structure)
@@ -130,7 +132,7 @@ def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[
     report = report_stable(hull, {row.id: residual(label.properties) for row, label in labelled}, ctx.config.discovery)
     entries = {entry["id"]: entry for entry in hull.entries()}
     stable: list[dict[str, Any]] = []
-    listed = DuplicateIndex(DuplicatePolicy.same_phase())
+    listed = DuplicateIndex(PHASE)
     for compound in sorted(report.stable, key=lambda found: (found.e_hull, found.id)):
         label = labels[compound.id]
         if listed.find(label.structure) is not None:

@@ -53,7 +53,8 @@ def envelope(x: np.ndarray, energy: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Lower convex envelope of energies (eV/atom) over the platinum fraction."""
     every = np.concatenate([x, at])
     high = np.concatenate([energy, np.full(len(at), energy.max() + 10.0)])
-    return hull_energies(np.stack([1.0 - every, every], axis=1), high[None])[0][len(x) :]
+    found: np.ndarray = hull_energies(np.stack([1.0 - every, every], axis=1), high[None])[0][len(x) :]
+    return found
 
 
 @pytest.mark.parametrize("seed", range(5))
