@@ -18,7 +18,7 @@ from alflow.potentials import Prediction
 from alflow.structures import DuplicateIndex, DuplicatePolicy, Properties, space_group
 
 PHASE = DuplicatePolicy.same_phase().model_copy(update={"max_strain": 0.03})
-"""One phase, near its minimum: along soft directions (c/a of a layered alloy) relaxed labels differ by a per cent or two."""
+"""One phase near its minimum: along soft directions, such as c/a of a layered alloy, relaxed labels differ by 1-2 %."""
 NEAR = 0.1
 """eV/atom above the hull up to which predicted entries are kept in the snapshot of a round."""
 
