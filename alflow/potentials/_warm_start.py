@@ -55,8 +55,9 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
         scale=old.constants.scale,
         neighbours=old.constants.neighbours,
         coordination=old.constants.coordination,
+        # plain numbers: a checkpoint with any other kind is refused when it is read
         cohesion=tuple(
-            _merge(numbers, fresh, np.array(fresh.constants.cohesion), old, np.array(old.constants.cohesion))
+            _merge(numbers, fresh, np.array(fresh.constants.cohesion), old, np.array(old.constants.cohesion)).tolist()
         ),
         density=_extended_density(numbers, old),
     )

@@ -11,7 +11,15 @@ import torch
 from ase import Atoms
 
 from alflow.errors import CheckpointError, PotentialError, StructureError
-from alflow.potentials import CommitteeSpec, NativeCommittee, Targets, TrainingProgress, TrainingSpec, train_committee
+from alflow.potentials import (
+    CommitteeSpec,
+    NativeCommittee,
+    Targets,
+    TrainingProgress,
+    TrainingSpec,
+    load_committee,
+    train_committee,
+)
 from alflow.structures import LabelledStructure
 from tests.potentials.conftest import SMALL, cells, label
 
@@ -163,7 +171,7 @@ def test_warm_start_goes_on_where_the_earlier_committee_stood(labelled: list[Ato
     assert (warm.predict(labelled).energy_spread > 0).all()
 
 
-def test_warm_start_with_a_new_element_keeps_what_was_known() -> None:
+def test_warm_start_with_a_new_element_keeps_what_was_known(tmp_path: Path) -> None:
     nickel = [label(Atoms("Ni", cell=a.cell, pbc=True)) for a in cells(10) if len(a) == 1]
     nickel += [label(a) for a in cells(10, 5) if set(a.symbols) == {"Ni"}]
     first = train_committee(nickel, SMALL, TrainingSpec(max_epochs=5))
@@ -173,6 +181,8 @@ def test_warm_start_with_a_new_element_keeps_what_was_known() -> None:
     assert warm.report is not None
     assert "Pt new" in warm.report.warm_start
     np.testing.assert_allclose(warm.predict(nickel).energy, first.predict(nickel).energy, atol=1e-6)
+    warm.save(tmp_path / "warm.pt")
+    np.testing.assert_array_equal(load_committee(tmp_path / "warm.pt").predict(both).energy, warm.predict(both).energy)
 
 
 def test_warm_start_from_another_shape_starts_from_scratch(labelled: list[Atoms], committee: NativeCommittee) -> None:
