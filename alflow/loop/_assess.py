@@ -8,7 +8,7 @@ import numpy as np
 
 from alflow.errors import NotFoundError
 from alflow.ledger import CampaignState, CandidateRow, CandidateState, RoundRow
-from alflow.loop._committee import round_committee
+from alflow.loop._committee import knows, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import store_labelled_hull
 from alflow.loop._stop import round_stop
@@ -54,17 +54,28 @@ def _judge(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], str | None]:
     """One row per candidate of the batch, coverage per kind, and a warning where intervals no longer cover.
 
-    The committee of the round never saw these labels. A calculation that failed on the random stream counts as missed.
+    The committee of the round never saw these labels. A calculation that failed counts as missed, and so does a
+    structure with an element that the committee had not met.
     """
-    done = [row for row in rows if row.state is CandidateState.LABELLED]
+    labelled = [row for row in rows if row.state is CandidateState.LABELLED]
     lost = [row for row in rows if row.state in {CandidateState.FAILED, CandidateState.QUARANTINED}]
     assessed: list[dict[str, Any]] = [
         {"id": r.id, "structure_id": r.structure_id, "stream": r.stream.value, "error": None, "missed": True}
         for r in lost
     ]
-    if not done:
+    if not labelled:
         return assessed, {}, None
     committee = round_committee(ctx, round_row)
+    done = [row for row in labelled if knows(committee, row)]
+    unsaid = dict.fromkeys(KINDS)
+    assessed += [
+        {"id": r.id, "structure_id": r.structure_id, "stream": r.stream.value, "missed": True}
+        | {"spread": unsaid, "expected": unsaid, "error": unsaid}
+        for r in labelled
+        if r not in done
+    ]
+    if not done:
+        return assessed, {}, None
     prediction = committee.predict(ctx.ledger.pool.structures([row.id for row in done]))
     properties = []
     for row in done:

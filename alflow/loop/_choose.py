@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alflow.ledger import CandidateRow, CandidateState, NewScore, RoundRow, Stream
-from alflow.loop._committee import committee_row, latest_committee, round_committee
+from alflow.loop._committee import committee_row, knows, latest_committee, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import needs_confirmation
 from alflow.loop._stop import count_labels
@@ -20,10 +20,15 @@ from alflow.structures import Structure
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A batch with the rows it was chosen from; ``prediction`` holds the chosen candidates in the order of rank."""
+    """A batch with the rows it was chosen from.
+
+    ``prediction`` holds the chosen candidates in the order of rank, as far as the committee knows their elements:
+    ``judged`` are their ids.
+    """
 
     selection: Selection
     rows: dict[int, CandidateRow]
+    judged: tuple[int, ...]
     prediction: Prediction | None
 
 
@@ -44,13 +49,13 @@ def choose(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 inclusion_probability=choice.inclusion_probability,
                 rank=choice.rank,
             )
-        if items and batch.prediction is not None:
+        if batch.prediction is not None:
             ctx.ledger.pool.record_scores(
                 round_row.id,
                 stored.id,
-                [choice.id for choice in items],
+                batch.judged,
                 "selection",
-                new_scores(batch.prediction, [batch.rows[choice.id] for choice in items]),
+                new_scores(batch.prediction, [batch.rows[i] for i in batch.judged]),
             )
         counts = {s.value: sum(1 for c in items if c.stream.value == s.value) for s in Stream}
         summary = {
@@ -75,7 +80,7 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
     selection = select_batch(
         ids=[row.id for row in pooled],
         u=u,
-        features=lambda ids: _features(committee, ctx.ledger.pool.structures(ids)),
+        features=lambda ids: _features_of(ctx, committee, [rows[i] for i in ids]),
         centres=_features(committee, labelled) if labelled else None,
         u_max=ctx.config.targets.u_max,
         settings=ctx.config.selection,
@@ -85,9 +90,9 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
         limit=limit,
         leading=_leading(ctx, pooled),
     )
-    chosen = [choice.id for choice in selection.items]
-    prediction = committee.predict(ctx.ledger.pool.structures(chosen)) if chosen else None
-    return Batch(selection=selection, rows=rows, prediction=prediction)
+    judged = tuple(choice.id for choice in selection.items if knows(committee, rows[choice.id]))
+    prediction = committee.predict(ctx.ledger.pool.structures(judged)) if judged else None
+    return Batch(selection=selection, rows=rows, judged=judged, prediction=prediction)
 
 
 def labels_left(ctx: CampaignContext) -> int | None:
@@ -102,7 +107,7 @@ def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScor
     """What a committee says about candidates, as rows for the score history."""
     return [
         NewScore(
-            u=_finite(prediction.u[i]) or 0.0,
+            u=float(prediction.u[i]),
             energy=float(prediction.energy_mean[i]),
             energy_spread=_finite(prediction.energy_spread[i]),
             force_spread=_finite(prediction.force_spread[i]),
@@ -115,6 +120,17 @@ def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScor
         )
         for i, row in enumerate(rows)
     ]
+
+
+def _features_of(
+    ctx: CampaignContext, committee: Committee, rows: list[CandidateRow]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(n, d) features; nan where a pinned or randomly drawn candidate holds an element without a label."""
+    known = [i for i, row in enumerate(rows) if knows(committee, row)]
+    found = _features(committee, ctx.ledger.pool.structures([rows[i].id for i in known]))
+    features = np.full((len(rows), found.shape[1]), np.nan)
+    features[known] = found
+    return features
 
 
 def _features(committee: Committee, structures: Sequence[Structure]) -> np.ndarray[Any, np.dtype[np.float64]]:

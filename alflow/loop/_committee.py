@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from alflow.errors import NotFoundError
-from alflow.ledger import CommitteeRow, RoundRow
+from alflow.ledger import CandidateRow, CommitteeRow, RoundRow
 from alflow.loop._context import CampaignContext
 from alflow.potentials import Calibration, Committee, load_committee
 
@@ -44,6 +44,11 @@ def open_committee(ctx: CampaignContext, row: CommitteeRow) -> Committee:
     if row.calibration is None:
         return committee
     return committee.with_calibration(Calibration.from_dict(dict(row.calibration)))
+
+
+def knows(committee: Committee, row: CandidateRow) -> bool:
+    """True where the committee has met every element of a candidate: only then it can say anything about it."""
+    return set(committee.elements).issuperset(row.chemical_system.split("-"))
 
 
 @lru_cache(maxsize=2)

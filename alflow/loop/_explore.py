@@ -10,7 +10,7 @@ import numpy as np
 
 from alflow.explore import ExploreContext, Source, make_source
 from alflow.ledger import CandidateRow, CandidateState, RoundRow, StepState, Stream
-from alflow.loop._committee import round_committee
+from alflow.loop._committee import knows, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._ingest import IngestReport, ingest
 
@@ -58,8 +58,7 @@ def explore_source(ctx: CampaignContext, round_row: RoundRow, source: Source, na
     starts = [] if source.once else _starts(ctx, kind, rng, getattr(source.settings, "max_starts", None))
     committee = round_committee(ctx, round_row) if source.needs_committee else None
     if committee is not None:
-        known = set(committee.elements)
-        starts = [row for row in starts if known.issuperset(row.chemical_system.split("-"))]
+        starts = [row for row in starts if knows(committee, row)]
     context = ExploreContext(
         rng=rng,
         elements=ctx.config.elements,

@@ -9,7 +9,7 @@ import numpy as np
 
 from alflow.explore import check_filters
 from alflow.ledger import CandidateState, RoundRow
-from alflow.loop._committee import committee_row, round_committee
+from alflow.loop._committee import committee_row, knows, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import mixed_hull, unlabelled_to_confirm
 from alflow.potentials import Prediction
@@ -28,8 +28,7 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     stored = committee_row(ctx, round_row)
     assert stored is not None, "a round that scores has trained a committee"
     pooled = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.POOLED]))
-    known = set(committee.elements)
-    rows = [row for row in pooled if known.issuperset(row.chemical_system.split("-"))]
+    rows = [row for row in pooled if knows(committee, row)]
     if len(rows) < len(pooled):
         ctx.report.note(
             f"{len(pooled) - len(rows)} candidates hold elements that no label has yet: they wait for the random "

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 from alflow.explore import make_source
-from alflow.ledger import AttemptRow, AttemptState, CandidateState, JobState, StepState
+from alflow.ledger import AttemptRow, AttemptState, CampaignState, CandidateState, JobState, StepState
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import needs_confirmation
 from alflow.loop._train import prospective_rows
@@ -21,15 +21,18 @@ def round_stop(ctx: CampaignContext) -> StopDecision | None:
 def labelling_stop(ctx: CampaignContext) -> StopDecision | None:
     """Decide between two jobs whether labelling can still be trusted: the failure rate alone is judged."""
     recent = ctx.ledger.queue.attempts_of(ctx.campaign_id, limit=ctx.config.stopping.failure_window)
-    found = StoppingInput(attempts_failed=_failed(recent))
+    found = StoppingInput(attempts_failed=_failed(ctx, recent))
     return decide_stop(found, ctx.config.stopping, ctx.config.budget.model_copy(update=_UNLIMITED))
 
 
 _UNLIMITED = {"labels": None, "rounds": None, "wall_hours": None, "core_hours": None}
 
 
-def _failed(attempts: list[AttemptRow]) -> list[bool]:
-    return [a.state is not AttemptState.DONE for a in attempts]
+def _failed(ctx: CampaignContext, attempts: list[AttemptRow]) -> list[bool]:
+    """Which attempts failed, of those since the campaign last went on after a stop: before it, somebody mended it."""
+    changes = ctx.ledger.events.list(ctx.campaign_id, None, kind="campaign")
+    reopened = max((e.time for e in changes if e.payload.get("from") == CampaignState.STOPPED), default="")
+    return [a.state is not AttemptState.DONE for a in attempts if (a.finished or "") >= reopened]
 
 
 def count_labels(ctx: CampaignContext) -> int:
@@ -70,7 +73,7 @@ def _evidence(ctx: CampaignContext) -> StoppingInput:
     return StoppingInput(
         stream_failed=_stream_failed(ctx),
         quiet=quiet,
-        attempts_failed=_failed(attempts),
+        attempts_failed=_failed(ctx, attempts),
         labels_per_round=labels,
         labels=count_labels(ctx),
         rounds=len(rounds),

@@ -140,7 +140,8 @@ def select_batch(
         (n,); nan (not scored) is neither uncertain nor set aside, but can be drawn at random
     features
         (n, d) invariant features, or a function that gives them for some ids (it is asked once, for the few hundred
-        candidates that diversity looks at); None: the most uncertain ones are taken without diversity
+        candidates that diversity looks at); None: the most uncertain ones are taken without diversity. nan where a
+        candidate without u has none
     centres
         (m, d) the same features of labelled structures
     u_max
@@ -270,7 +271,8 @@ def _diverse(
 ) -> NDArray[np.int64]:
     """Rows of `points` that are diverse among themselves and against what is labelled or chosen already."""
     labelled = np.zeros((0, points.shape[1])) if centres is None else np.asarray(centres, dtype=np.float64)
-    return lcmd(*standardise(points, np.concatenate([labelled, chosen])), n)
+    described = chosen[np.isfinite(chosen).all(axis=1)]
+    return lcmd(*standardise(points, np.concatenate([labelled, described])), n)
 
 
 def _places(u: NDArray[np.float64], uncertain: NDArray[np.int64]) -> dict[int, int]:

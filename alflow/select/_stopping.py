@@ -199,7 +199,7 @@ def _failure_rate(found: StoppingInput, settings: StoppingSettings, _budget: Bud
         rule=StopRule.FAILURE_RATE,
         sentence=f"Stopped because labelling fails: {failed} of the last {len(recent)} calculations gave no label "
         f"(limit {settings.failure_fraction:.0%}). Nothing is lost; see the failed jobs, mend the cause, retry them "
-        "and run again.",
+        "and go on with `alflow run --resume`.",
     )
 
 
