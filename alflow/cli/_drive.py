@@ -102,6 +102,7 @@ def run(
     from alflow.cli._reporter import ConsoleReporter
     from alflow.loop import RunLimits, RunState
     from alflow.loop import run as drive
+    from alflow.loop import status as look
 
     limits = RunLimits(rounds=rounds, labels=labels, wall_seconds=None if hours is None else 3600.0 * hours)
     with (
@@ -110,8 +111,11 @@ def run(
     ):
         outcome = drive(ctx, limits=limits, work=work, resume=resume)
         rule = _stop_rule(ctx) if outcome.state is RunState.STOPPED else None
+        found = look(ctx)
     if as_json:
         print_json({"campaign": ctx.name, **jsonable(outcome), "rule": rule})
+    elif not quiet:
+        _print_result(found)
     raise typer.Exit(_exit_code(rule, did_nothing=outcome.did_nothing))
 
 
@@ -304,7 +308,7 @@ def _print_status(found: Status) -> None:
     from rich.text import Text
 
     from alflow.cli._console import stdout
-    from alflow.cli._output import cell_style, print_table
+    from alflow.cli._output import cell_style
 
     console = stdout()
     title = Text(f"{found.name}  ", style="bold")
@@ -328,10 +332,43 @@ def _print_status(found: Status) -> None:
         add("jobs", _counts(found.jobs))
     add("ledger", found.ledger)
     if found.stable:
-        keys = list(found.stable[0])
-        columns = [Column(key=key, label=key.replace("_", " "), digits=4) for key in keys]
         console.print()
-        print_table(columns, found.stable, title="stable compounds")
+        _print_stable(found)
+
+
+def _print_stable(found: Status) -> None:
+    """Print what may be called stable: on the hull, with a label at its relaxed geometry."""
+    from alflow.cli._output import print_table
+
+    columns = [
+        Column(key="formula", label="Compound"),
+        Column(key="space_group", label="Space group"),
+        Column(key="formation_energy", label="Formation energy", unit="eV/atom", digits=4),
+        Column(key="e_hull", label="Above hull", unit="eV/atom", digits=4),
+        Column(key="force", label="Residual force", unit="eV/Å"),
+        Column(key="stress", label="Residual stress", unit="eV/Å³", digits=4),
+        Column(key="id", label="ID"),
+    ]
+    print_table(columns, found.stable, title="stable, each with a label at its relaxed geometry")
+
+
+def _print_result(found: Status) -> None:
+    """Print what a run leaves behind: the compounds, and what they cost."""
+    from alflow.cli._console import stderr
+
+    if found.stable:
+        _print_stable(found)
+    budget = "" if found.labels_budget is None else f" of {found.labels_budget}"
+    failed = found.candidates.get("failed", 0) + found.candidates.get("quarantined", 0)
+    spent = [
+        f"{found.labels}{budget} labels spent",
+        f"{plural(found.candidates.get('duplicate', 0), 'duplicate')} avoided",
+    ]
+    if failed:
+        spent.append(f"{plural(failed, 'candidate')} failed")
+    console = stderr()
+    console.print(", ".join(spent))
+    console.print("`alflow report` draws the campaign; `alflow why ID` tells why a candidate was or was not labelled")
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -147,7 +147,8 @@ def confirmation_order(
     """Ids that need a label at their relaxed geometry, most promising first.
 
     Unlabelled entries at relaxed geometries whose energy above the hull, less `n_spreads` times its spread, is inside
-    the window; ordered by that optimistic distance, then by the distance itself.
+    the window. What lies on the hull now (within the stable tolerance) comes first, since the answer rests on it; then
+    what may turn out to lie on it, by that optimistic distance.
 
     Parameters
     ----------
@@ -161,6 +162,6 @@ def confirmation_order(
         for row in np.flatnonzero((optimistic <= settings.e_hull_window) & ~snapshot.labelled)
         if snapshot.ids[row] in wanted
     ]
-    return [
-        snapshot.ids[row] for row in sorted(near, key=lambda r: (optimistic[r], snapshot.e_hull[r], snapshot.ids[r]))
-    ]
+    above = snapshot.e_hull > settings.stable_tolerance
+    order = sorted(near, key=lambda r: (above[r], optimistic[r], snapshot.e_hull[r], snapshot.ids[r]))
+    return [snapshot.ids[row] for row in order]

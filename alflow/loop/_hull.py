@@ -68,8 +68,8 @@ def mixed_hull(
 def unlabelled_to_confirm(ctx: CampaignContext, hull: HullSnapshot) -> list[int]:
     """Return candidates that look stable at their relaxed geometry and have no label there, most promising first.
 
-    One for each phase, and none of a phase that has a label at its relaxed geometry: every committee relaxes a phase to
-    a slightly different geometry, and one proof is enough.
+    One for each phase, in the geometry of the newest committee, and none of a phase that has a label at its relaxed
+    geometry: every committee relaxes a phase to a slightly different geometry, and one proof is enough.
     """
     if not ctx.config.discovery.enabled:
         return []
@@ -78,12 +78,15 @@ def unlabelled_to_confirm(ctx: CampaignContext, hull: HullSnapshot) -> list[int]
     for row, label in labelled_candidates(ctx):
         if is_relaxed(ctx, label.properties):
             proven.add(row.id, label.structure)
-    wanted: list[int] = []
+    newest: dict[int, int] = {}
     for candidate, structure in zip(order, ctx.ledger.pool.structures(order), strict=True):
-        if proven.find(structure) is None:
+        match = proven.find(structure)
+        if match is None:
             proven.add(candidate, structure)
-            wanted.append(candidate)
-    return wanted
+            newest[candidate] = candidate
+        elif match.key in newest:
+            newest[match.key] = max(newest[match.key], candidate)
+    return list(newest.values())
 
 
 def relaxed_ids(ctx: CampaignContext) -> set[int]:

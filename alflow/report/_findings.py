@@ -296,13 +296,13 @@ def failures(data: ReportData) -> Iterator[Finding]:
 
 
 def calculations_saved(data: ReportData) -> Iterator[Finding]:
-    """What deduplication and reuse were worth."""
+    """What deduplication and reuse took out of the campaign; not each of these would have been labelled without."""
     avoided = sum(flow.fates.get(Fate.DUPLICATE, 0) for flow in data.flows)
     if avoided + data.n_reused:
         reused = f", and {_count(data.n_reused, 'label was', 'labels were')} carried over" if data.n_reused else ""
         yield Finding(
             severity=Severity.GOOD,
-            title=f"{_count(avoided + data.n_reused, 'calculation')} avoided",
+            title=f"{_count(avoided + data.n_reused, 'duplicate')} never paid for",
             text=f"{_count(avoided, 'candidate repeats', 'candidates repeat')} structures that are kept{reused}.",
             suggestion="",
         )

@@ -62,7 +62,9 @@ def test_a_campaign_from_plan_to_report(alflow: Run) -> None:
     assert alflow("plan").stdout.count("\n") >= 4
 
     last = alflow("run", code=3)
-    assert "Budget spent: 9 of 9 labels" in last.stderr.splitlines()[-1]
+    assert "Budget spent: 9 of 9 labels" in last.stderr
+    assert "9 of 9 labels spent" in last.stderr
+    assert "duplicates avoided" in last.stderr
     assert alflow("status", "--json").json()["labels"] == 9
     again = alflow("run", "--json", code=3).json()
     assert (again["did_nothing"], again["labels"], again["rule"]) == (True, 0, "budget_labels")
