@@ -15,7 +15,7 @@ from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, allocate_ids, among, now
 from alflow.ledger._events import as_ranges, record
-from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, select_jobs
+from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, release_job, select_jobs
 from alflow.ledger._labels import find_accepted, insert_label, label_row
 from alflow.ledger._rows import ClaimedJob, LabelRow
 from alflow.ledger._states import HELD_JOBS, AttemptState, CandidateState, JobState, LabelKind
@@ -271,6 +271,18 @@ class Claims:
             change_job(connection, job_id, state=state, **values)
             self._give_up(connection, job, state, f"{kind}: {message}")
             return state
+
+    def give_back(self, held: Sequence[tuple[int, int]]) -> list[int]:
+        """Queue (job id, fence) pairs again that this worker will not compute; return the ids of those it still held.
+
+        A job that is done, or that another worker has meanwhile, stays as it is.
+        """
+        with self._database.write() as connection:
+            fences = dict(held)
+            rows = [j for j in lock_jobs(connection, list(fences)) if j.fence == fences[j.id] and j.state in _HELD]
+            for job in rows:
+                release_job(connection, job, f"given back by {job.worker}", actor="worker")
+            return [job.id for job in rows]
 
     def reclaim_expired(self, *, max_deaths: int = MAX_DEATHS) -> list[int]:
         """Take jobs from workers whose lease ran out; return their ids.

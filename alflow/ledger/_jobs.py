@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, select, update
 from alflow.errors import FailureKind, NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import among, now, table_columns
+from alflow.ledger._events import record
 from alflow.ledger._rows import AttemptRow, JobRow, iso, maybe_iso
 from alflow.ledger._states import AttemptState, CandidateState, JobState
 from alflow.ledger._transitions import move
@@ -112,6 +113,21 @@ def close_attempt(
         )
     )
     return None if attempt_id is None else int(attempt_id)
+
+
+def release_job(connection: Connection, job: AnyRow, how: str, *, actor: str) -> None:
+    """Take a job from its worker, which cannot write any more, and queue it again."""
+    close_attempt(connection, job.id, job.fence, AttemptState.RELEASED, message=how)
+    change_job(
+        connection,
+        job.id,
+        state=JobState.QUEUED,
+        fence=job.fence + 1,
+        worker=None,
+        lease_until=None,
+        not_before=None,
+    )
+    record(connection, "released", f"job {job.id} ({job.formula}) was {how}", job_id=job.id, actor=actor)
 
 
 def requesting(connection: Connection, job_id: int, states: Sequence[CandidateState]) -> list[int]:

@@ -19,6 +19,7 @@ from alflow.ledger._jobs import (
     close_attempt,
     job_row,
     lock_jobs,
+    release_job,
     requesting,
     select_jobs,
 )
@@ -144,21 +145,7 @@ class Queue(Claims):
                     )
                 if job.state == JobState.QUEUED:
                     continue
-                close_attempt(
-                    connection, job.id, job.fence, AttemptState.RELEASED, message=f"taken from {job.worker} by {actor}"
-                )
-                change_job(
-                    connection,
-                    job.id,
-                    state=JobState.QUEUED,
-                    fence=job.fence + 1,
-                    worker=None,
-                    lease_until=None,
-                    not_before=None,
-                )
-                record(
-                    connection, "released", f"{actor} released job {job.id} ({job.formula})", job_id=job.id, actor=actor
-                )
+                release_job(connection, job, f"taken from {job.worker} by {actor}", actor=actor)
             return [job_row(row) for row in lock_jobs(connection, ids)]
 
     def cancel(self, ids: Sequence[int], campaign_id: int | None = None, actor: str = "user") -> builtins.list[JobRow]:

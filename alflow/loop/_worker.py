@@ -109,8 +109,8 @@ class LabelWorker:
 
         Raises
         ------
-        KeyboardInterrupt
-            passed on; jobs that were claimed but not begun are given back first
+        KeyboardInterrupt, LedgerError
+            passed on; claimed jobs without a result are given back first
         """
         started = idle_since = time.monotonic()
         n_jobs = 0
@@ -164,8 +164,8 @@ class LabelWorker:
         for n, job in enumerate(jobs):
             try:
                 self._one(job)
-            except KeyboardInterrupt:
-                self._give_back(jobs[n:])
+            except BaseException:
+                self._ledger.queue.give_back([(j.job_id, j.fence) for j in jobs[n:]])
                 raise
             finally:
                 with self._lock:
@@ -185,7 +185,7 @@ class LabelWorker:
             timings = {"seconds": result.seconds, "wall_seconds": time.monotonic() - started}
             self._ledger.queue.complete(job.job_id, job.fence, result.properties, self._evidence(result), timings)
         except LabelFailure as failure:
-            self._fail(job, failure)
+            self._fail(job, failure, time.monotonic() - started)
         except LeaseLostError:
             self._done["lost"] += 1
             self._report.note(f"job {job.job_id}: the lease was lost, its result is not stored")
@@ -207,19 +207,15 @@ class LabelWorker:
         except Exception as error:
             raise LabelFailure(FailureKind.CRASHED, f"{type(error).__name__}: {error}") from error
 
-    def _fail(self, job: ClaimedJob, failure: LabelFailure) -> None:
+    def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> None:
+        timings = {"seconds": seconds, "wall_seconds": seconds}
         try:
-            state = self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message)
+            state = self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message, timings=timings)
         except LeaseLostError:
             self._done["lost"] += 1
             return
         self._done["retried" if state is JobState.RETRY_WAIT else "failed"] += 1
         self._report.note(f"job {job.job_id} ({job.structure.formula}): {failure} → {state}")
-
-    def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
-        held = [job.job_id for job in jobs if job.job_id in self._held]
-        if held:
-            self._ledger.queue.release(held, actor="worker")
 
     def _directory(self, job: ClaimedJob) -> Path:
         root = self._config.scratch or self._ledger.directory / "jobs"
@@ -241,17 +237,18 @@ class LabelWorker:
         def beat() -> None:
             while not stop.wait(self._config.lease_seconds / 4):
                 with self._lock:
-                    held = list(self._held.items())
+                    held = dict(self._held)
                 if not held:
                     continue
                 try:
-                    lost = self._ledger.queue.heartbeat(held, self._config.lease_seconds)
+                    lost = self._ledger.queue.heartbeat(list(held.items()), self._config.lease_seconds)
                 except LedgerError as error:
                     self._report.note(f"heartbeat failed, trying again: {error}")
                     continue
                 with self._lock:
                     for job_id in lost:
-                        self._held.pop(job_id, None)
+                        if self._held.get(job_id) == held[job_id]:  # not claimed again meanwhile
+                            del self._held[job_id]
 
         thread = threading.Thread(target=beat, name="label-heartbeat", daemon=True)
         thread.start()

@@ -137,6 +137,21 @@ def test_a_heartbeat_keeps_the_lease(ledger: Ledger, jobs: list[JobRow]) -> None
     assert ledger.queue.reclaim_expired() == []
 
 
+def test_a_worker_gives_back_only_what_it_holds(ledger: Ledger, jobs: list[JobRow]) -> None:
+    done, taken, mine = ledger.queue.claim(WORKER, limit=3)
+    ledger.queue.complete(done.job_id, done.fence, ENERGY, {})
+    ledger.queue.release([taken.job_id])
+    [theirs] = ledger.queue.claim(OTHER)
+    assert theirs.job_id == taken.job_id
+    assert ledger.queue.give_back([(j.job_id, j.fence) for j in (done, taken, mine)]) == [mine.job_id]
+    assert [ledger.queue.get(j.id).state for j in jobs] == [JobState.DONE, JobState.LEASED, JobState.QUEUED]
+    assert ledger.queue.heartbeat([(theirs.job_id, theirs.fence)], 60) == []
+    [first] = ledger.queue.attempts(mine.job_id)
+    assert (first.state, first.message) == (AttemptState.RELEASED, "given back by w1")
+    with pytest.raises(LeaseLostError):
+        ledger.queue.complete(mine.job_id, mine.fence, ENERGY, {})
+
+
 def test_claiming_takes_over_from_the_dead(ledger: Ledger, jobs: list[JobRow]) -> None:
     [job] = ledger.queue.claim(WORKER, lease_seconds=0.05)
     time.sleep(0.1)

@@ -1,0 +1,63 @@
+"""The label worker: what it leaves behind when it is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alflow.ledger import AttemptState, JobState
+from alflow.loop import CampaignContext, LabelWorker, plain_call, run
+from alflow.structures import Structure
+
+
+class Stops:
+    """A labeler that is interrupted at its second job, or as soon as the label of the first is stored."""
+
+    def __init__(self, labeler: Any) -> None:
+        self.labeler, self.calls = labeler, 0
+
+    def label(self, structure: Structure, directory: Path) -> Any:
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return self.labeler.label(structure, directory)
+
+
+@pytest.fixture
+def queued(small: CampaignContext) -> CampaignContext:
+    """A campaign whose first jobs wait."""
+
+    def call(name: str, function: Any) -> dict[str, Any]:
+        if name == "label":
+            raise KeyboardInterrupt
+        return plain_call(name, function)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small, call)
+    return small
+
+
+@pytest.mark.parametrize("after_storing", [False, True])
+def test_an_interrupted_worker_gives_its_jobs_back(
+    queued: CampaignContext, after_storing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labeler: Any = queued.labeler if after_storing else Stops(queued.labeler)
+    if after_storing:
+
+        def interrupt(*_args: Any, **_kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("alflow.loop._worker.shutil.rmtree", interrupt)
+    config = queued.worker.model_copy(update={"batch": 3, "keep_files": False})
+    worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: labeler})
+    with pytest.raises(KeyboardInterrupt):
+        worker.run()
+    counts = queued.ledger.queue.counts(queued.campaign_id)
+    jobs = queued.ledger.queue.list(queued.campaign_id)
+    assert counts[JobState.DONE] == 1
+    assert counts[JobState.QUEUED] == len(jobs) - 1
+    attempts = [a.state for job in jobs for a in queued.ledger.queue.attempts(job.id)]
+    assert attempts == [AttemptState.DONE, AttemptState.RELEASED, AttemptState.RELEASED]
+    assert all(job.deaths == 0 for job in jobs)
