@@ -128,6 +128,18 @@ class Committees:
             rows = connection.execute(query.order_by(t.CommitteeLabel.label_id))
             return [CommitteeLabel(label_id=i, held_out=held, weights=tuple(weights)) for i, held, weights in rows]
 
+    def learned(self, campaign_id: int) -> set[int]:
+        """Ids of the labels that any committee of a campaign trained on and did not hold out."""
+        query = (
+            select(t.CommitteeLabel.label_id)
+            .join(t.Committee, t.Committee.id == t.CommitteeLabel.committee_id)
+            .join(t.Round, t.Round.id == t.Committee.round_id)
+            .where(t.Round.campaign_id == campaign_id, t.CommitteeLabel.held_out.is_(False))
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return set(connection.scalars(query))
+
     def set_calibration(self, committee_id: int, calibration: Mapping[str, Any]) -> CommitteeRow:
         """Store or replace the calibration of a committee."""
         with self._database.write() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from alflow.structures import DuplicateIndex, DuplicatePolicy, Properties, space
 
 PHASE = DuplicatePolicy.same_phase().model_copy(update={"max_strain": 0.03})
 """One phase near its minimum: along soft directions, such as c/a of a layered alloy, relaxed labels differ by 1-2 %."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NEAR = 0.1
 """eV/atom above the hull up to which predicted entries are kept in the snapshot of a round."""
 
@@ -53,7 +56,8 @@ def mixed_hull(
     energies = np.repeat(known, n_members, axis=0)
     errors = np.zeros(len(labelled))
     if prediction is not None:
-        energies = np.concatenate([energies, prediction.energy[:, plausible]], axis=1)
+        predicted = prediction.energy + _extrapolation([label for _, label in labelled], compositions)
+        energies = np.concatenate([energies, predicted[:, plausible]], axis=1)
         errors = np.concatenate([errors, prediction.energy_error[plausible]])
     return build_hull(
         ids=[row.id for row, _ in labelled] + [ids[i] for i in plausible],
@@ -63,6 +67,21 @@ def mixed_hull(
         energy_error=errors,
         tolerance=ctx.config.discovery.stable_tolerance,
     )
+
+
+def _extrapolation(labels: Sequence[LabelRow], compositions: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
+    """(n,) eV: from the force-consistent energies that a committee learns to the extrapolated ones of a hull.
+
+    What separates the two is half the electronic entropy term; a share for each element is fitted to the labels.
+    """
+    elements = sorted({element for label in labels for element in label.structure.composition})
+    apart = np.array([label.properties.hull_energy - label.properties.energy for label in labels])
+    if not apart.any():
+        return np.zeros(len(compositions))
+    known = [[label.structure.composition.get(e, 0) for e in elements] for label in labels]
+    shares = np.linalg.lstsq(np.array(known, dtype=np.float64), apart, rcond=None)[0]
+    shift: NDArray[np.float64] = np.array([[c.get(e, 0) for e in elements] for c in compositions], float) @ shares
+    return shift
 
 
 def unlabelled_to_confirm(ctx: CampaignContext, hull: HullSnapshot) -> list[int]:

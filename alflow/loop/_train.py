@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from alflow.ledger import CommitteeLabel, LabelRow, RoundRow
-from alflow.loop._committee import committee_row, latest_committee
+from alflow.loop._committee import latest_committee
 from alflow.loop._context import CampaignContext
+from alflow.loop._hull import labelled_candidates
 from alflow.potentials import (
     Calibration,
     Errors,
@@ -35,16 +36,11 @@ RECENT_ROUNDS = 3
 def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     """Train, calibrate and store the committee of a round.
 
-    A training that was killed continues from its last checkpoint.
+    A training that was killed continues from its last checkpoint. What is still in the pool is not learned from, even
+    where another campaign has its label: its candidate may yet be drawn to test this committee.
     """
-    labels = ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)
+    labels = sorted((label for _, label in labelled_candidates(ctx)), key=lambda label: label.id)
     scratch = ctx.ledger.directory / "training" / f"campaign-{ctx.campaign_id}-round-{round_row.index}"
-    existing = committee_row(ctx, round_row)
-    if existing is not None:
-        # killed between storing the committee and marking the step
-        with ctx.write():
-            ctx.finish(round_row, "train", dict(existing.metrics))
-        return dict(existing.metrics)
     previous = latest_committee(ctx)
     initial = previous if isinstance(previous, NativeCommittee) and previous.spec == ctx.config.committee else None
     seed = ctx.seed(round_row.index, "train")
@@ -61,7 +57,8 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     )
     report = committee.report
     assert report is not None, "a committee fresh from training carries its report"
-    calibration = calibrate(ctx, round_row, report, labels)
+    learned = set() if initial is None else ctx.ledger.committees.learned(ctx.campaign_id)
+    calibration = calibrate(ctx, round_row, report, labels, learned)
     metrics = _metrics(report, calibration)
     file = scratch / "committee.alflow"
     committee.with_calibration(calibration).save(file)
@@ -73,19 +70,23 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     return metrics
 
 
-def calibrate(ctx: CampaignContext, round_row: RoundRow, report: TrainingReport, labels: list[LabelRow]) -> Calibration:
+def calibrate(
+    ctx: CampaignContext, round_row: RoundRow, report: TrainingReport, labels: list[LabelRow], learned: set[int]
+) -> Calibration:
     """Fit the calibration on predictions that were made before the committee saw the labels.
 
     Two kinds of rows: the structures held out of this training, and those that the last rounds' committees judged
-    before they were labelled. The conformal factor comes from the random stream alone.
+    before they were labelled. Held out does not count where a committee that this one started from has ``learned`` the
+    label, when nothing was held out yet. The conformal factor comes from the random stream alone.
     """
     spreads: list[Spreads] = []
     errors: list[Errors] = []
     stream: list[bool] = []
     blocks: list[int] = []
-    if report.held_out_prediction is not None and report.held_out:
-        rows = [labels[i] for i in report.held_out]
-        prediction = report.held_out_prediction
+    clean = [place for place, i in enumerate(report.held_out) if labels[i].id not in learned]
+    if report.held_out_prediction is not None and clean:
+        rows = [labels[report.held_out[place]] for place in clean]
+        prediction = report.held_out_prediction[clean]
         spreads.append(prediction.spreads)
         errors.append(actual_errors(prediction.means, [row.properties for row in rows], prediction.spreads))
         stream += [False] * len(rows)
