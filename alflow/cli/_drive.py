@@ -11,6 +11,7 @@ from alflow.cli._errors import ExitCode
 from alflow.cli._options import (
     CampaignArgument,
     CampaignOption,
+    CandidateIds,
     CsvOption,
     JsonOption,
     LedgerOption,
@@ -39,10 +40,6 @@ BatchIds = Annotated[
         help="Only these candidates; the others of the batch go back to the pool. Default: the whole batch.",
         show_default=False,
     ),
-]
-SomeIds = Annotated[
-    list[str],
-    typer.Argument(metavar="[CAMPAIGN] ID...", help="Candidate ids, as `alflow ls` shows them.", show_default=False),
 ]
 _UNTIL = ("empty", "idle", "forever")
 
@@ -152,7 +149,7 @@ def approve(
     from alflow.loop import approve as let_pass
 
     campaign, rest = split_campaign(ids or [], campaign)
-    chosen = candidate_ids(rest)
+    chosen = candidate_ids(rest, required=False)
     with opened_campaign(campaign, ledger, create=False) as ctx:
         approved, returned = let_pass(ctx, chosen or None)
     if as_json:
@@ -163,7 +160,7 @@ def approve(
 
 
 def pin(
-    ids: SomeIds,
+    ids: CandidateIds,
     reason: ReasonOption = "asked for by a person",
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
@@ -181,7 +178,7 @@ def pin(
 
 
 def exclude(
-    ids: SomeIds,
+    ids: CandidateIds,
     reason: ReasonOption = "excluded by a person",
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,

@@ -56,16 +56,21 @@ def print_interrupted() -> None:
 
 @contextmanager
 def interrupts_as_exceptions() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that leases are given back and files are closed."""
+    """Let SIGTERM and a closed terminal unwind the stack as Ctrl-C does, so that leases are given back.
+
+    What ignores SIGHUP already, as under ``nohup``, goes on ignoring it.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    previous = [(number, signal.signal(number, interrupt)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)
 
 
 def silence_broken_pipe() -> None:

@@ -18,8 +18,8 @@ from alflow.cli._options import (
     complete_columns,
     complete_sort,
 )
-from alflow.cli._output import cell_text, clock, print_json, print_rows
-from alflow.cli._target import opened
+from alflow.cli._output import cell_text, clock, plural, print_json, print_rows
+from alflow.cli._target import candidate_ids, opened, split_campaign
 
 if TYPE_CHECKING:
     from alflow.ledger import CandidateRow, LabelRow, Ledger, TheoryRow
@@ -30,13 +30,13 @@ ROWS_ON_TERMINAL = 50
 
 def ls(
     selection: Annotated[
-        str,
+        list[str] | None,
         typer.Argument(
-            metavar="SELECTION",
+            metavar="[CAMPAIGN] [SELECTION]",
             help="Elements, comparisons and states joined by commas, as in ASE: 'Ni,Pt,u>1,state=pooled'.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +84,7 @@ def ls(
 
     if limit is None:
         limit = ROWS_ON_TERMINAL if sys.stdout.isatty() and not (as_json or as_csv) else 0
+    campaign, conditions = split_campaign(selection or [], campaign)
     with opened(campaign, ledger) as target:
         from alflow.cli._columns import check_column, choose_columns, drop_empty, values
 
@@ -91,7 +92,7 @@ def ls(
         if sort is not None:
             check_column(sort.removeprefix("-"))
         found = target.ledger.candidates(
-            selection,
+            ",".join(conditions),
             campaign=None if target.campaign is None else target.campaign.id,
             sort=sort,
             limit=limit + 1 if limit else None,
@@ -118,9 +119,11 @@ def show(
     """Show candidates with their structure, score, label and origin."""
     from alflow.cli._console import stdout
 
+    campaign, rest = split_campaign(ids, campaign)
+    chosen = candidate_ids(rest)
     with opened(campaign, ledger) as target:
-        rows = [target.ledger.pool.get(i) for i in ids]
-        structures = target.ledger.pool.structures(ids)
+        rows = [target.ledger.pool.get(i) for i in chosen]
+        structures = target.ledger.pool.structures(chosen)
         labels = [_labels_of(target.ledger, row) for row in rows]
     if as_json:
         documents = [
@@ -148,8 +151,10 @@ def why(
 
     from alflow.cli._console import stdout
 
+    campaign, rest = split_campaign(ids, campaign)
+    chosen = candidate_ids(rest)
     with opened(campaign, ledger) as target:
-        answers = [(target.ledger.pool.get(i), target.ledger.why(i)) for i in ids]
+        answers = [(target.ledger.pool.get(i), target.ledger.why(i)) for i in chosen]
     if as_json:
         documents = [{"id": row.id, "sentences": answer.sentences, "facts": answer.facts} for row, answer in answers]
         print_json(documents[0] if len(documents) == 1 else documents)
@@ -278,7 +283,7 @@ def _show_lines(
 def _structure_text(structure: Structure) -> str:
     from alflow.structures import space_group
 
-    text = f"{structure.reduced_formula}, {structure.n_atoms} atoms"
+    text = f"{structure.reduced_formula}, {plural(structure.n_atoms, 'atom')}"
     number, symbol = space_group(structure)
     if number:
         text += f", {symbol} ({number})"

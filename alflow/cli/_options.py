@@ -93,5 +93,8 @@ WorkerConfigOption = Annotated[
         dir_okay=False,
     ),
 ]
-CandidateIds = Annotated[list[int], typer.Argument(metavar="ID...", help="Candidate ids, as `alflow ls` shows them.")]
+CandidateIds = Annotated[
+    list[str],
+    typer.Argument(metavar="[CAMPAIGN] ID...", help="Candidate ids, as `alflow ls` shows them.", show_default=False),
+]
 JobIds = Annotated[list[int], typer.Argument(metavar="JOB...", help="Job ids, as `alflow queue ls` shows them.")]

@@ -48,7 +48,9 @@ def init(
     from alflow.cli._console import stderr
     from alflow.config import init_template
 
-    symbols = [symbol.strip() for symbol in elements.replace("-", ",").split(",") if symbol.strip()]
+    symbols = elements.replace("-", " ").replace(",", " ").split()
+    if not symbols:
+        raise UserError("--elements names no element; write for example --elements Ni,Pt")
     chosen = name or "-".join(symbols).lower()
     _check_choices(chosen, symbols, labeler)
     if campaign.exists() and not force:

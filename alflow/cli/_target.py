@@ -242,10 +242,12 @@ def split_campaign(arguments: Sequence[str], campaign: str | None) -> tuple[str 
     return campaign, list(arguments)
 
 
-def candidate_ids(arguments: Sequence[str]) -> list[int]:
-    """Read candidate ids; a usage error where one is no number."""
+def candidate_ids(arguments: Sequence[str], *, required: bool = True) -> list[int]:
+    """Read candidate ids; a usage error where one is no number, or none is given though one is ``required``."""
     import typer
 
+    if not arguments and required:
+        raise typer.BadParameter("name a candidate by its id; ids are the numbers that `alflow ls` shows")
     for argument in arguments:
         if not argument.isdecimal():
             raise typer.BadParameter(f"{argument!r} is no candidate id; ids are the numbers that `alflow ls` shows")

@@ -162,11 +162,11 @@ def _enumerate_problems(
         if parent in PROTOTYPES or (directory / Path(parent).expanduser()).is_file():
             continue
         close = nearest(parent, PROTOTYPES)
-        meant = f"did you mean {close!r}? " if close else ""
+        prototypes = f"prototypes: {', '.join(PROTOTYPES)}"
         yield Problem(
             path=(*here, "parents", number),
             message=f"{parent!r} is neither a prototype nor a file",
-            remedy=f"{meant}(prototypes: {', '.join(PROTOTYPES)})",
+            remedy=f"did you mean {close!r}? ({prototypes})" if close else prototypes,
         )
     for number, element in enumerate(source.elements or ()):
         if element not in config.elements:

@@ -10,6 +10,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, otherwise: str) 
     """Say that a name is unknown, which one was probably meant, and what there is."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    meant = f"did you mean {close[0]!r}? " if close else ""
     listed = f"known: {', '.join(names)}" if names else "none is known"
-    return f"there is no {what} {name!r}: {meant}({listed}; {otherwise})"
+    if not close:
+        return f"there is no {what} {name!r} ({listed}; {otherwise})"
+    return f"there is no {what} {name!r}: did you mean {close[0]!r}? ({listed}; {otherwise})"

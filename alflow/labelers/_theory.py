@@ -67,7 +67,7 @@ class Capabilities:
         if self.elements is not None:
             unknown = [element for element in structure.elements if element not in self.elements]
             if unknown:
-                return f"no parameters for {', '.join(unknown)}; known elements: {', '.join(sorted(self.elements))}"
+                return f"no parameters for {', '.join(unknown)}, only for {', '.join(sorted(self.elements))}"
         if structure.n_periodic not in self.periodic_directions:
             known = ", ".join(str(n) for n in sorted(self.periodic_directions))
             return f"{structure.n_periodic} periodic directions; it handles {known}"

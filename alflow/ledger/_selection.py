@@ -125,6 +125,11 @@ def parse_selection(selection: str) -> Selection:
     SelectionError
         naming the condition, its position and, for an unknown name, the nearest column
     """
+    if selection.strip().isdecimal():  # a number alone is an id, as in `ase db`
+        number = int(selection)
+        return Selection(
+            conditions=(ColumnCondition(column=CandidateColumn.ID, operator=Operator.EQUAL, value=number),)
+        )
     conditions: list[Condition] = []
     position = 0
     for part in selection.split(","):

@@ -155,6 +155,15 @@ def test_why(alflow: Run, campaign: Campaign) -> None:
     assert len(found["sentences"]) >= 2
 
 
+def test_the_campaign_file_may_stand_first(alflow: Run, campaign: Campaign) -> None:
+    for command, argument in (("ls", "state=labelled"), ("show", campaign.ids[1]), ("why", campaign.ids[1])):
+        plain = alflow(command, argument).stdout
+        assert alflow(command, "campaign.yaml", argument).stdout == plain
+    assert ids_of(alflow("ls", "campaign.yaml").stdout) == list(campaign.ids)
+    assert ids_of(alflow("ls", campaign.ids[2]).stdout) == [campaign.ids[2]]
+    assert "name a candidate" in alflow("why", "campaign.yaml", code=2).stderr
+
+
 def test_unknown_candidates(alflow: Run, campaign: Campaign) -> None:
     for command in ("show", "why"):
         found = alflow(command, 999, code=1)

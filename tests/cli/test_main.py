@@ -89,7 +89,7 @@ def test_debug_gives_the_traceback(tmp_path: Path) -> None:
     assert "UserError" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_command_ends_cleanly(number: signal.Signals) -> None:
     """Whatever a command is doing: one line, exit code 130, no traceback."""
     program = """

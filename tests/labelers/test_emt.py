@@ -41,7 +41,7 @@ def test_the_elements_are_those_of_ase() -> None:
 
 
 def test_another_element_is_refused_with_the_reason() -> None:
-    with pytest.raises(LabelFailure, match="no parameters for Fe; known elements: Ag, Al") as caught:
+    with pytest.raises(LabelFailure, match="no parameters for Fe, only for Ag, Al") as caught:
         get_labeler("emt").label(bulk("Fe"))
     assert caught.value.kind is FailureKind.REFUSED
 

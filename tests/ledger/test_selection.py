@@ -152,6 +152,10 @@ def test_anything_else_is_a_selection_error(text: str) -> None:
         assert str(error)  # noqa: PT017  any text may be right as well
 
 
+def test_a_number_alone_is_an_id() -> None:
+    assert parse_selection(" 17 ").conditions == parse_selection("id=17").conditions
+
+
 def test_ages_are_durations() -> None:
     [condition] = parse_selection("age<1h+30m").conditions
     assert condition == AgeCondition(operator=condition.operator, seconds=5400.0)  # type: ignore[union-attr]
