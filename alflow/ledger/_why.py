@@ -88,8 +88,14 @@ def _origin(connection: Connection, candidate: CandidateRow) -> Iterator[str]:
         f"structure {candidate.content_hash[:12]})."
     )
     where = "" if candidate.round_index is None else f" in round {candidate.round_index}"
-    how = f" with {_told(candidate.parameters)}" if candidate.parameters else ""
-    yield f"It was proposed by {candidate.source}{where}{how}, on {_when(candidate.created)} UTC."
+    told = dict(candidate.parameters)
+    if candidate.source == "added":
+        origin = told.pop("from", None)
+        proposed = f"It was added from {origin}{where}" if origin else f"It was added{where}"
+    else:
+        proposed = f"It was proposed by {candidate.source}{where}"
+    how = f" with {_told(told)}" if told else ""
+    yield f"{proposed}{how}, on {_when(candidate.created)} UTC."
     if candidate.parent_id is not None:
         parent = _candidate(connection, candidate.parent_id)
         assert parent is not None
@@ -146,7 +152,7 @@ def _scores(connection: Connection, candidate: CandidateRow, facts: dict[str, An
         chance = candidate.inclusion_probability
         yield f"It belongs to the random stream, drawn with probability {chance:.3g}, which tests and calibrates."
     elif candidate.rank is not None:
-        yield f"It was number {candidate.rank} of its batch, by the {candidate.stream} stream."
+        yield f"It was number {candidate.rank + 1} of its batch, by the {candidate.stream} stream."
 
 
 def _judged(

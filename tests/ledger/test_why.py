@@ -80,7 +80,7 @@ def test_a_candidate_that_was_labelled(
         "u = 2.5 (not known well enough)",
         "12.5 meV/atom",
         "30 meV/atom above the hull",
-        "number 3 of its batch, by the manual stream",
+        "number 4 of its batch, by the manual stream",
         f"Job {job.id} asks for its label of theory emt",
         "Attempt 1, by w1 on node1",
         "failed (not_converged): 60 SCF steps were not enough",
@@ -93,6 +93,14 @@ def test_a_candidate_that_was_labelled(
     facts = ledger.why(candidate).facts
     assert [h["to"] for h in facts["history"]] == ["pooled", "selected", "queued", "labelled"]
     assert [a["error"] for a in facts["jobs"][0]["attempts"]] == ["not_converged", None]
+
+
+def test_an_added_candidate_names_its_file(
+    ledger: Ledger, campaign: CampaignRow, crystals: Callable[[int], list[Structure]]
+) -> None:
+    new = NewCandidate(structure=crystals(1)[0], source="added", parameters={"from": "a.cif, frame 0"})
+    [candidate] = ledger.pool.add(campaign.id, None, [new])
+    assert "It was added from a.cif, frame 0, on " in told(ledger, candidate)
 
 
 def test_a_duplicate_names_its_original(
