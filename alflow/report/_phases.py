@@ -103,7 +103,8 @@ def _binary(hull: Hull) -> Markup:
             titles[gid] = [_title(p) for p in group]
         _draw_vertices(axes, hull, titles)
         lowest = _SCALE * min([p.formation for p in points] + [c.formation for c in hull.compounds] + [0.0])
-        axes.set_ylim(lowest - max(0.16 * abs(lowest), 8), _SCALE * top)
+        room = 0.1 * (_SCALE * top - lowest)  # for the name below the deepest compound
+        axes.set_ylim(lowest - max(0.16 * abs(lowest), room), _SCALE * top)
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [hull.elements[0], "0.25", "0.5", "0.75", hull.elements[1]])
         axes.set_xlabel(f"atomic fraction of {hull.elements[1]}")
