@@ -16,8 +16,6 @@ from alflow.structures import (
     Fingerprint,
     Isometry,
     Structure,
-    find_isometry,
-    fingerprint,
     transfer_properties,
 )
 
@@ -35,7 +33,7 @@ class FoundDuplicate:
 
 
 class CampaignDuplicates:
-    """The kept candidates of a campaign in the buckets that matter, held for one transaction.
+    """The kept candidates of a campaign in the buckets that matter, as they are when this is made.
 
     Parameters
     ----------
@@ -77,10 +75,10 @@ class CampaignDuplicates:
             return self._found("identical", "to", match)
         if deliberate:
             return None
-        match = self._redundant.find(structure, mark)
-        if match is None or (relaxed and self._labelled_unrelaxed(_key(match))):
-            return None
-        return self._found("redundant", "with", match)
+        for match in self._redundant.matches(structure, mark):
+            if not (relaxed and self._labelled_unrelaxed(_key(match))):
+                return self._found("redundant", "with", match)
+        return None
 
     def _labelled_unrelaxed(self, candidate_id: int) -> bool:
         row = self._ctx.ledger.pool.get(candidate_id)
@@ -116,26 +114,32 @@ def reuse_labels(ctx: CampaignContext, candidate_ids: Sequence[int]) -> list[int
     """
     served: list[int] = []
     policy = DuplicatePolicy.identical(mirror=ctx.config.duplicates.mirror)
-    for row in ctx.ledger.pool.rows(candidate_ids):
-        direct = ctx.ledger.labels.get(row.structure_id, ctx.theory.id)
+    rows = ctx.ledger.pool.rows(candidate_ids)
+    labelled = ctx.ledger.labels.labelled_ids(ctx.theory.id, [row.structure_id for row in rows])
+    marks = ctx.ledger.pool.fingerprints([row.structure_id for row in rows])
+    buckets: dict[str, DuplicateIndex] = {}
+    for row in rows:
+        direct = ctx.ledger.labels.get(row.structure_id, ctx.theory.id) if row.structure_id in labelled else None
         if direct is not None:
             reason = f"this structure has label {direct.id} at theory {ctx.theory.name} already"
             ctx.ledger.pool.transition([row.id], CandidateState.LABELLED, reason)
             served.append(row.id)
             continue
+        mark = marks[row.structure_id]
+        index = buckets.get(mark.bucket)
+        if index is None:
+            index = buckets[mark.bucket] = DuplicateIndex(policy)
+            for structure_id, other in ctx.ledger.pool.labelled(ctx.theory.id, mark.bucket):
+                index.add(structure_id, _structure_loader(ctx, structure_id), other)
+        if not len(index):
+            continue
         structure = ctx.ledger.pool.structures([row.id])[0]
-        mark = fingerprint(structure)
-        index = DuplicateIndex(policy)
-        for structure_id, other in ctx.ledger.pool.labelled(ctx.theory.id, mark.bucket):
-            index.add(structure_id, _structure_loader(ctx, structure_id), other)
         match = index.find(structure, mark)
         if match is None:
             continue
         source = ctx.ledger.labels.get(_key(match), ctx.theory.id)
         assert source is not None, "the index holds labelled structures only"
-        isometry = find_isometry(source.structure, structure, policy)
-        if isometry is None:
-            continue
+        isometry = match.isometry
         try:
             properties = transfer_properties(source.properties, isometry, source.structure, structure)
         except StructureError as error:
@@ -161,6 +165,7 @@ def reuse_labels(ctx: CampaignContext, candidate_ids: Sequence[int]) -> list[int
             CandidateState.LABELLED,
             f"label {label.id} reused from label {source.id} of an identical structure: {describe(isometry)}",
         )
+        index.add(row.structure_id, structure, mark)
         served.append(row.id)
     return served
 

@@ -11,7 +11,7 @@ from alflow.ledger import CampaignState, CandidateState, LabelKind, NewCandidate
 from alflow.loop._context import CampaignContext
 from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate
 from alflow.loop._ingest import IngestReport, ingest
-from alflow.structures import LabelledStructure, Structure, fingerprint
+from alflow.structures import Fingerprint, LabelledStructure, Structure, fingerprint
 
 PERSON = "person"
 
@@ -66,6 +66,7 @@ def import_labels(
             f"{ctx.theory.name!r} ({ctx.theory.fingerprint[:12]}); labels of two theories never mix"
         )
     taken = known = duplicates = 0
+    usable: list[tuple[LabelledStructure, str, Fingerprint]] = []
     refused: list[str] = []
     for example, origin in examples:
         structure = example.structure
@@ -78,17 +79,19 @@ def import_labels(
         except StructureError as error:
             refused.append(f"{origin}: {error}")
             continue
+        usable.append((example, origin, mark))
+    labelled = CampaignDuplicates(ctx, {mark.bucket for *_, mark in usable}, states=(CandidateState.LABELLED,))
+    for example, origin, mark in usable:
+        structure = example.structure
         with ctx.write():
             row = ctx.ledger.pool.find(ctx.campaign_id, structure.content_hash)
             if row is None:
-                found = CampaignDuplicates(ctx, [mark.bucket], states=(CandidateState.LABELLED,)).find(
-                    structure, mark, deliberate=True
-                )
+                found = labelled.find(structure, mark, deliberate=True)
                 if found is not None:
                     duplicates += 1
-                    _add(ctx, structure, origin, CandidateState.DUPLICATE, found.reason, found)
+                    _add(ctx, structure, mark, origin, CandidateState.DUPLICATE, found.reason, found)
                     continue
-                candidate = _add(ctx, structure, origin, CandidateState.POOLED, f"imported from {origin}", None)
+                candidate = _add(ctx, structure, mark, origin, CandidateState.POOLED, f"imported from {origin}", None)
                 row = ctx.ledger.pool.get(candidate)
             if ctx.ledger.labels.get(row.structure_id, theory.id) is not None:
                 known += 1
@@ -107,6 +110,7 @@ def import_labels(
                 stream=Stream.IMPORTED,
                 actor=PERSON,
             )
+            labelled.keep(row.id, structure, mark)
             taken += 1
     return ImportReport(taken=taken, already_known=known, duplicates=duplicates, refused=tuple(refused))
 
@@ -114,6 +118,7 @@ def import_labels(
 def _add(
     ctx: CampaignContext,
     structure: Structure,
+    mark: Fingerprint,
     origin: str,
     state: CandidateState,
     reason: str,
@@ -132,7 +137,7 @@ def _add(
                 reason=reason,
                 duplicate_of=None if found is None else found.candidate_id,
                 relation=None if found is None else found.relation,
-                fingerprint=fingerprint(structure),
+                fingerprint=mark,
             )
         ],
         actor=PERSON,

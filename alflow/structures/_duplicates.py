@@ -7,7 +7,7 @@ not depend on the order of the input; nothing chains, so frames 0.01 Å apart al
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ class _Shelf:
             self.sorted_values = values[self.order]
             self.sorted_size = self.size
         low, high = leading_bounds(fingerprint, policy)
-        first, last = np.searchsorted(self.sorted_values, [low[_SORT_COLUMN], high[_SORT_COLUMN]], side="left")
+        first = np.searchsorted(self.sorted_values, low[_SORT_COLUMN], side="left")
         last = np.searchsorted(self.sorted_values, high[_SORT_COLUMN], side="right")
         rows = np.concatenate([self.order[first:last], np.arange(self.sorted_size, self.size)])
         leading = self.leading[rows]
@@ -145,18 +145,21 @@ class DuplicateIndex:
 
     def find(self, structure: Structure, fingerprint: Fingerprint | None = None) -> Match | None:
         """First stored structure, in the order of addition, that this one duplicates."""
+        return next(self.matches(structure, fingerprint), None)
+
+    def matches(self, structure: Structure, fingerprint: Fingerprint | None = None) -> Iterator[Match]:
+        """Stored structures, in the order of addition, that this one duplicates; each compared when it is asked for."""
         fingerprint = make_fingerprint(structure) if fingerprint is None else fingerprint
         _check_version(fingerprint)
         shelf = self._shelves.get(fingerprint.bucket)
         candidates = shelf.candidates(fingerprint, self.policy) if shelf is not None else []
         if not candidates:
-            return None
+            return
         prepared = motif(structure, self.policy)
         for entry in candidates:
             isometry = align(self._motif(entry), prepared, self.policy)
             if isometry is not None:
-                return Match(key=self._keys[entry], isometry=isometry)
-        return None
+                yield Match(key=self._keys[entry], isometry=isometry)
 
     def _motif(self, entry: int) -> Motif:
         """Prepared structure of an entry, from the cache or loaded."""

@@ -156,6 +156,14 @@ def test_the_index_answers_with_the_first_stored_match_and_its_isometry() -> Non
     assert index.find(Structure.from_atoms(bulk("Ni"))) is None
 
 
+def test_all_matches_come_in_the_order_of_addition() -> None:
+    index = DuplicateIndex(DuplicatePolicy.redundant())
+    for key, a in (("far", 3.7), ("first", 3.6), ("second", 3.601)):
+        index.add(key, Structure.from_atoms(bulk("Cu", "fcc", a=a)))
+    found = [match.key for match in index.matches(Structure.from_atoms(bulk("Cu", "fcc", a=3.6, cubic=True)))]
+    assert found == ["first", "second"]
+
+
 def test_structures_are_loaded_only_for_a_comparison() -> None:
     rng = np.random.default_rng(3)
     pool = [Structure.from_atoms(random_crystal(rng, 4, ("Cu", "Au"))) for _ in range(6)]
