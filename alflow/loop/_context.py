@@ -173,8 +173,12 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
                     "never mix: restore the settings, or give the campaign a new name"
                 )
         if row.config != stored:
-            row = ledger.campaigns.update_config(row.id, stored, "the campaign file was changed")
-            if row.state is CampaignState.STOPPED:
+            changed = {name: row.config.get(name) for name in ("campaign", "theory")} != {
+                name: stored[name] for name in ("campaign", "theory")
+            }
+            reason = "the campaign file was changed" if changed else "the campaign file was moved"
+            row = ledger.campaigns.update_config(row.id, stored, reason)
+            if changed and row.state is CampaignState.STOPPED:
                 ledger.campaigns.set_state(row.id, CampaignState.ACTIVE, "the campaign file was changed after the stop")
                 row = ledger.campaigns.get(row.id)
         return row

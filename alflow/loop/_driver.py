@@ -157,7 +157,9 @@ def _run_step(
 
 def _must_wait(ctx: CampaignContext, round_row: RoundRow, name: str) -> bool:
     """True where a person must approve the batch before it is queued."""
-    if name != "queue" or ctx.config.approval != "manual" or round_row.summary.get("approved"):
+    if name != "queue" or ctx.config.approval != "manual":
+        return False
+    if ctx.ledger.rounds.get(round_row.id).summary.get("approved"):  # as it is now: a person may have been quick
         return False
     n = len(ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.SELECTED]))
     if n == 0:

@@ -42,7 +42,4 @@ def campaign_lease(ctx: CampaignContext, *, seconds: float = LEASE_SECONDS) -> I
         stop.set()
         thread.join()
         ctx.fence = None
-        try:
-            ctx.ledger.campaigns.release_lease(ctx.campaign_id, fence)
-        except LeaseLostError:
-            ctx.report.note("the campaign's lease was taken over by another run")
+        ctx.ledger.campaigns.release_lease(ctx.campaign_id, fence)

@@ -65,6 +65,9 @@ def test_a_stopped_campaign_does_nothing_until_it_is_resumed_or_its_file_changes
     again = run(small)
     assert again.did_nothing
     assert again.labels == 0
+    moved = open_campaign(make_campaign("elsewhere"), ledger_url=small.ledger.url)
+    assert moved.campaign_id == small.campaign_id
+    assert moved.campaign.state is CampaignState.STOPPED
     changed = open_campaign(make_campaign(budget={"rounds": 4}))
     assert changed.campaign.state is CampaignState.ACTIVE
     assert run(changed).rounds == 1
