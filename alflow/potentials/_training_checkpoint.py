@@ -138,7 +138,9 @@ def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles; here they are errors anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # what torch says of it is advice to load it unsafely
+        raise CheckpointError(f"{path} is damaged or no alflow checkpoint") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or no alflow checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.get("format") != format_name:

@@ -46,8 +46,9 @@ def test_missing_and_damaged_files_are_named(committee: NativeCommittee, tmp_pat
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint", whole[:100] + b"\0" * 500 + whole[600:]):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"committee\.pt"):
+        with pytest.raises(CheckpointError, match=r"committee\.pt") as caught:
             load_committee(path)
+        assert "weights_only" not in str(caught.value)
 
 
 class Exploit:
