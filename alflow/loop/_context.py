@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,11 +68,6 @@ class CampaignContext:
     def finish(self, round_row: RoundRow, step: str, summary: dict[str, Any]) -> None:
         """Mark a step as finished; called inside the transaction that holds the step's results."""
         self.ledger.rounds.finish_step(round_row.id, step, summary)
-
-
-def run_owner() -> str:
-    """Name this process in leases: host and process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def open_campaign(

@@ -74,6 +74,9 @@ def plan(ctx: CampaignContext) -> Plan:
         ]
         when = f"round {index}, as the newest committee sees the pool now; the round trains and explores first"
         return Plan(when=when, items=tuple(items), set_aside=len(batch.selection.set_aside), earliest_stop=sentence)
+    if index > 0:
+        when = f"round {index} trains the first committee before it chooses; `alflow run` does both"
+        return Plan(when=when, items=(), set_aside=0, earliest_stop=sentence)
     proposals = round0(ctx.config.round0, ctx.config.elements, ctx.rng(0, "design"))
     items = [
         PlannedLabel(
