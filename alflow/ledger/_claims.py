@@ -304,7 +304,8 @@ class Claims:
         )
         expired = connection.execute(query).all()
         for job in expired:
-            deaths = job.deaths + 1
+            # a job that its worker had claimed but not begun cannot have killed it
+            deaths = job.deaths + (JobState(job.state) is not JobState.LEASED)
             state = JobState.QUARANTINED if deaths >= max_deaths else JobState.QUEUED
             message = f"the lease of {job.worker} ran out: it died or lost the database"
             close_attempt(

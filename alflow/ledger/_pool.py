@@ -268,8 +268,20 @@ class Pool(ScoreKeeping, FingerprintKeeping):
         self._set_pinned(ids, pinned=False, reason=reason, actor=actor)
 
     def exclude(self, ids: Sequence[int], reason: str, actor: str = "user") -> list[int]:
-        """Keep candidates from ever being labelled; they stay in the ledger as rejected, with the reason."""
-        with self._database.write():
+        """Keep candidates from ever being labelled; they stay in the ledger as rejected, with the reason.
+
+        Raises
+        ------
+        TransitionError
+            if one is queued: its job would still be paid for
+        """
+        with self._database.write() as connection:
+            queued = [i for i, (state, _) in lock_states(connection, ids).items() if state is CandidateState.QUEUED]
+            if queued:
+                raise TransitionError(
+                    f"candidates {', '.join(map(str, queued))} are queued: cancel their jobs first "
+                    "(`alflow queue ls` names them, `alflow queue cancel JOB` withdraws them); nothing was excluded"
+                )
             self.unpin(ids, reason=f"excluded: {reason}", actor=actor)
             return self.transition(ids, CandidateState.REJECTED, f"excluded by {actor}: {reason}", actor=actor)
 

@@ -10,7 +10,7 @@ from alflow.errors import NotFoundError
 from alflow.ledger import CampaignState, CandidateRow, CandidateState, RoundRow
 from alflow.loop._committee import knows, round_committee
 from alflow.loop._context import CampaignContext
-from alflow.loop._hull import store_labelled_hull
+from alflow.loop._hull import round_hull
 from alflow.loop._stop import round_stop
 from alflow.potentials import Calibration, Errors, Kind, Spreads, actual_errors, coverage, drift_warning
 from alflow.select import stream_failures
@@ -25,8 +25,11 @@ def assess(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     assessed, judged, warning = _judge(ctx, round_row, rows)
     labels = len(ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id))
     before = sum(int(r.summary.get("new_labels", 0)) for r in ctx.ledger.rounds.list(ctx.campaign_id))
+    hull = round_hull(ctx)
+    stable = [] if hull is None else hull.stable
     with ctx.write():
-        stable = store_labelled_hull(ctx, round_row)
+        if hull is not None:
+            ctx.ledger.hulls.add(round_row.id, entries=hull.entries, stable=hull.stable, spread=hull.spread)
         summary: dict[str, Any] = {
             "assessed": assessed,
             "coverage": judged,

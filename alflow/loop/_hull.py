@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from alflow.discovery import HullSnapshot, RelaxedLabel, build_hull, confirmation_order, report_stable
 from alflow.errors import StructureError
 from alflow.explore import RelaxStop
-from alflow.ledger import CandidateRow, CandidateState, LabelRow, RoundRow, StepState
+from alflow.ledger import CandidateRow, CandidateState, LabelRow, StepState
 from alflow.loop._committee import latest_committee
 from alflow.loop._context import CampaignContext
 from alflow.potentials import Prediction
@@ -134,10 +134,19 @@ def needs_confirmation(ctx: CampaignContext) -> list[int]:
     return []
 
 
-def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[str, Any]]:
-    """Store the hull at the end of a round and the compounds that may be called stable; called inside a transaction."""
+@dataclass(frozen=True, kw_only=True)
+class RoundHull:
+    """The hull at the end of a round, as the ledger keeps it."""
+
+    entries: list[dict[str, Any]]
+    stable: list[dict[str, Any]]
+    spread: dict[str, Any]
+
+
+def round_hull(ctx: CampaignContext) -> RoundHull | None:
+    """Build the hull at the end of a round with the compounds that may be called stable; None where there is none."""
     if not ctx.config.discovery.enabled:
-        return []
+        return None
     committee = latest_committee(ctx)
     low = [
         row
@@ -148,7 +157,7 @@ def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[
     prediction = committee.predict(structures) if committee is not None and low else None
     hull = mixed_hull(ctx, [row.id for row in low], [s.composition for s in structures], prediction)
     if hull is None:
-        return []
+        return None
     labelled = labelled_candidates(ctx)
     labels = {row.id: label for row, label in labelled}
     report = report_stable(hull, {row.id: residual(label.properties) for row, label in labelled}, ctx.config.discovery)
@@ -175,13 +184,11 @@ def store_labelled_hull(ctx: CampaignContext, round_row: RoundRow) -> list[dict[
         )
     stable.sort(key=lambda found: (sorted(found["composition"].items()), found["e_hull"]))
     unconfirmed = [{"id": i, "reason": why} for i, why in report.unconfirmed]
-    ctx.ledger.hulls.add(
-        round_row.id,
+    return RoundHull(
         entries=[e for e in entries.values() if e["labelled"] or e["e_hull"] < NEAR],
         stable=stable,
         spread=hull.summary() | {"unconfirmed": unconfirmed},
     )
-    return stable
 
 
 def residual(properties: Properties) -> RelaxedLabel:

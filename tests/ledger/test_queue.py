@@ -154,6 +154,7 @@ def test_a_worker_gives_back_only_what_it_holds(ledger: Ledger, jobs: list[JobRo
 
 def test_claiming_takes_over_from_the_dead(ledger: Ledger, jobs: list[JobRow]) -> None:
     [job] = ledger.queue.claim(WORKER, lease_seconds=0.05)
+    ledger.queue.start(job.job_id, job.fence)
     time.sleep(0.1)
     again = ledger.queue.claim(OTHER, limit=3)
     assert job.job_id in [j.job_id for j in again]
@@ -165,12 +166,33 @@ def test_a_job_that_kills_its_workers_is_quarantined(ledger: Ledger, campaign: C
     for death in range(3):
         claimed = ledger.queue.claim(WORKER, limit=1, lease_seconds=0.02)
         assert [j.job_id for j in claimed] == [jobs[0].id]
+        ledger.queue.start(claimed[0].job_id, claimed[0].fence)
         time.sleep(0.05)
         assert ledger.queue.reclaim_expired() == [jobs[0].id]
         assert ledger.queue.get(jobs[0].id).deaths == death + 1
     assert ledger.queue.get(jobs[0].id).state == JobState.QUARANTINED
     assert states(ledger, campaign)[0] == CandidateState.QUARANTINED
     assert [j.job_id for j in ledger.queue.claim(WORKER, limit=9)] == [jobs[1].id, jobs[2].id]
+
+
+def test_a_job_that_was_claimed_but_not_begun_did_not_kill_its_worker(
+    ledger: Ledger, campaign: CampaignRow, jobs: list[JobRow]
+) -> None:
+    for _ in range(4):
+        ledger.queue.claim(WORKER, limit=1, lease_seconds=0.02)
+        time.sleep(0.05)
+        assert ledger.queue.reclaim_expired() == [jobs[0].id]
+    row = ledger.queue.get(jobs[0].id)
+    assert (row.state, row.deaths) == (JobState.QUEUED, 0)
+
+
+def test_a_queued_candidate_is_not_excluded_while_its_job_would_be_paid_for(
+    ledger: Ledger, campaign: CampaignRow, jobs: list[JobRow]
+) -> None:
+    queued = ledger.pool.ids(campaign.id, [CandidateState.QUEUED])
+    with pytest.raises(TransitionError, match="cancel"):
+        ledger.pool.exclude(queued[:1], "changed my mind", actor="ada")
+    assert ledger.pool.ids(campaign.id, [CandidateState.QUEUED]) == queued
 
 
 @pytest.mark.parametrize("kind", FailureKind)
