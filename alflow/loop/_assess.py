@@ -11,6 +11,7 @@ from alflow.ledger import CampaignState, CandidateRow, CandidateState, RoundRow
 from alflow.loop._committee import knows, round_committee
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import round_hull
+from alflow.loop._reporter import counted
 from alflow.loop._stop import round_stop
 from alflow.potentials import Calibration, Errors, Kind, Spreads, actual_errors, coverage, drift_warning
 from alflow.select import stream_failures
@@ -147,5 +148,5 @@ def _sentence(summary: dict[str, Any]) -> str:
     energy = summary["errors"]["all"]["energy"]
     if energy is not None:
         parts.append(f"{1000 * energy:.1f} meV/atom mean error on this batch before learning from it")
-    parts.append(f"{summary['n_stable']} stable compounds confirmed")
+    parts.append(f"{counted(summary['n_stable'], 'stable phase')} confirmed")
     return ", ".join(parts)

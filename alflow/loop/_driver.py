@@ -17,6 +17,7 @@ from alflow.loop._explore import explore_steps
 from alflow.loop._label import label
 from alflow.loop._lease import campaign_lease
 from alflow.loop._queue import queue
+from alflow.loop._reporter import counted
 from alflow.loop._score import score
 from alflow.loop._stop import count_labels
 from alflow.loop._train import train
@@ -182,9 +183,9 @@ def _reopen(ctx: CampaignContext, *, resume: bool) -> None:
 
 def _limit_reached(limits: RunLimits, rounds: int, labels: int, seconds: float) -> str | None:
     if limits.rounds is not None and rounds >= limits.rounds:
-        return f"this run was limited to {limits.rounds} rounds; the same command continues"
+        return f"this run was limited to {counted(limits.rounds, 'round')}; the same command continues"
     if limits.labels is not None and labels >= limits.labels:
-        return f"this run was limited to {limits.labels} labels; the same command continues"
+        return f"this run was limited to {counted(limits.labels, 'label')}; the same command continues"
     if limits.wall_seconds is not None and seconds >= limits.wall_seconds:
         return f"this run was limited to {limits.wall_seconds:.0f} s; the same command continues"
     return None

@@ -9,6 +9,7 @@ from alflow.ledger import CandidateState, RoundRow, Stream
 from alflow.loop._context import CampaignContext
 from alflow.loop._duplicates import CampaignDuplicates, reuse_labels
 from alflow.loop._hull import is_relaxed_geometry
+from alflow.loop._reporter import counted
 from alflow.structures import fingerprint
 
 PRIORITY = {Stream.MANUAL: 3.0, Stream.CONFIRM: 2.0, Stream.RANDOM: 1.0}
@@ -23,7 +24,8 @@ def queue(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
         ctx.finish(round_row, "queue", summary)
     ctx.report.step(
         "queue",
-        f"{summary['queued']} jobs, {summary['reused']} labels reused, {summary['duplicates']} duplicates avoided",
+        f"{counted(summary['queued'], 'job')}, {counted(summary['reused'], 'label')} reused, "
+        f"{counted(summary['duplicates'], 'duplicate')} avoided",
     )
     return summary
 

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a count with its noun: ``1 job``, ``3 jobs``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 @runtime_checkable
 class Reporter(Protocol):
     """Receives progress; the command line draws it, Prefect flows turn it into logs and artifacts."""
