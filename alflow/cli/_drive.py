@@ -293,7 +293,7 @@ def _print_plan(found: Plan, *, as_csv: bool) -> None:
     if rows:
         print_rows(columns, rows, title=f"{plural(len(rows), 'label')}: {found.when}")
     else:
-        console.print(f"nothing to label: {found.when}")
+        console.print(f"nothing chosen: {found.when}")
     if found.set_aside:
         console.print(
             f"{plural(found.set_aside, 'candidate')} set aside as implausible (u > u_max) until the next round"
