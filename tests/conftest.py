@@ -8,6 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import (
+    empty_url,
+    postgresql_ledger,
+    postgresql_server,
+    sqlite_template,
+    url,
+)
+
+__all__ = ["empty_url", "postgresql_ledger", "postgresql_server", "sqlite_template", "url"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Read by the libraries when they are first imported, so this stands before any of them.
