@@ -40,7 +40,7 @@ from alflow.ledger._states import (
     Stream,
 )
 from alflow.ledger._upkeep import backup_ledger, check_ledger
-from alflow.ledger._worker import WorkerIdentity
+from alflow.ledger._worker import WorkerIdentity, is_alive
 
 __all__ = [
     "KEPT_CANDIDATES",
@@ -77,6 +77,7 @@ __all__ = [
     "WorkerIdentity",
     "backup_ledger",
     "check_ledger",
+    "is_alive",
     "open_ledger",
     "upgrade_ledger",
 ]

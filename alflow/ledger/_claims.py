@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
@@ -114,12 +114,13 @@ class Claims:
         submitted: bool = False,
         scheduler_id: str | None = None,
         directory: str | None = None,
-        pid: int | None = None,
-        pid_started: int | None = None,
         process_group: int | None = None,
         numerics: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note that a claimed job runs, or was submitted to a scheduler, and where: what a reaper must end.
+        """Note that a claimed job runs, or was submitted to a scheduler, and where.
+
+        A labeler that starts programs starts them in a process group of their own, inside ``directory``, and names it:
+        these are what a reaper ends when the worker has died.
 
         Raises
         ------
@@ -129,8 +130,6 @@ class Claims:
         info: dict[str, Any] = {
             "scheduler_id": scheduler_id,
             "directory": directory,
-            "pid": pid,
-            "pid_started": pid_started,
             "process_group": process_group,
             "numerics": None if numerics is None else plain(numerics),
         }
@@ -284,30 +283,39 @@ class Claims:
                 release_job(connection, job, f"given back by {job.worker}", actor="worker")
             return [job.id for job in rows]
 
-    def reclaim_expired(self, *, max_deaths: int = MAX_DEATHS) -> list[int]:
-        """Take jobs from workers whose lease ran out; return their ids.
+    def reclaim_expired(self, *, max_deaths: int = MAX_DEATHS, dead: Sequence[tuple[int, int]] = ()) -> list[int]:
+        """Take jobs from workers whose lease ran out, and ``dead`` (job id, fence) pairs; return their ids.
 
         They are queued again; a job that outlived ``max_deaths`` workers is suspected of killing them and quarantined.
         """
         with self._database.write() as connection:
-            return self._reclaim(connection, max_deaths)
+            return self._reclaim(connection, max_deaths, dict(dead))
 
     # -- inside a transaction --------------------------------------------------------------------------------------
 
     @staticmethod
-    def _reclaim(connection: Connection, max_deaths: int = MAX_DEATHS) -> list[int]:
+    def _reclaim(
+        connection: Connection, max_deaths: int = MAX_DEATHS, dead: Mapping[int, int] | None = None
+    ) -> list[int]:
+        fences = dead or {}
+        gone = t.Job.lease_until < now(connection)
         query = (
             select_jobs()
-            .where(t.Job.lease_until < now(connection), t.Job.state.in_(_HELD))
+            .where(or_(gone, among(connection, t.Job.id, fences)) if fences else gone, t.Job.state.in_(_HELD))
             .order_by(t.Job.id)
             .with_for_update(of=t.Job, skip_locked=True)
         )
-        expired = connection.execute(query).all()
+        # a job that another worker has claimed meanwhile shows another fence
+        expired = [job for job in connection.execute(query) if fences.get(job.id, job.fence) == job.fence]
         for job in expired:
             # a job that its worker had claimed but not begun cannot have killed it
             deaths = job.deaths + (JobState(job.state) is not JobState.LEASED)
             state = JobState.QUARANTINED if deaths >= max_deaths else JobState.QUEUED
-            message = f"the lease of {job.worker} ran out: it died or lost the database"
+            message = (
+                f"the process of {job.worker} is gone"
+                if job.id in fences
+                else f"the lease of {job.worker} ran out: it died or lost the database"
+            )
             close_attempt(
                 connection, job.id, job.fence, AttemptState.LOST, kind=FailureKind.WORKER_DIED, message=message
             )
@@ -377,7 +385,7 @@ def _attempt(attempt_id: int, job: AnyRow, worker: WorkerIdentity, time: float) 
         "boot_id": worker.boot_id,
         "pid": worker.pid,
         "pid_started": worker.pid_started,
-        "process_group": worker.process_group,
+        "process_group": None,
         "numerics": {},
         "state": str(AttemptState.LEASED),
         "message": "",

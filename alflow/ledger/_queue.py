@@ -265,6 +265,33 @@ class Queue(Claims):
         with self._database.read() as connection:
             return [attempt_row(row) for row in connection.execute(query)][::-1]
 
+    def held_attempts(self) -> builtins.list[AttemptRow]:
+        """The executions under way: of jobs that a worker holds."""
+        query = (
+            select(*table_columns(t.Attempt))
+            .join(t.Job, (t.Job.id == t.Attempt.job_id) & (t.Job.fence == t.Attempt.fence))
+            .where(t.Job.state.in_([str(s) for s in HELD_JOBS]))
+            .order_by(t.Attempt.id)
+        )
+        with self._database.read() as connection:
+            return [attempt_row(row) for row in connection.execute(query)]
+
+    def abandoned_attempts(self, host: str, boot_id: str | None) -> builtins.list[AttemptRow]:
+        """Executions on a machine, since its boot, that ended without a label and had started programs."""
+        query = (
+            select(*table_columns(t.Attempt))
+            .where(
+                t.Attempt.host == host,
+                t.Attempt.boot_id == boot_id,
+                t.Attempt.process_group.is_not(None),
+                t.Attempt.finished.is_not(None),
+                t.Attempt.state != AttemptState.DONE,
+            )
+            .order_by(t.Attempt.id)
+        )
+        with self._database.read() as connection:
+            return [attempt_row(row) for row in connection.execute(query)]
+
     def candidates_of(self, job_id: int) -> builtins.list[int]:
         """The candidates that still want a job's label."""
         with self._database.read() as connection:

@@ -18,8 +18,6 @@ class WorkerIdentity:
         shown to people; unique per worker
     host, boot_id, pid, pid_started
         the machine, its boot, the process and its start time (clock ticks since boot; a pid alone is reused)
-    process_group
-        what to signal to end everything the worker started
     """
 
     name: str
@@ -27,21 +25,41 @@ class WorkerIdentity:
     pid: int
     boot_id: str | None = None
     pid_started: int | None = None
-    process_group: int | None = None
 
     @classmethod
     def current(cls, name: str | None = None) -> WorkerIdentity:
         """Describe this process."""
         host, pid = socket.gethostname(), os.getpid()
-        boot_file, stat_file = Path("/proc/sys/kernel/random/boot_id"), Path(f"/proc/{pid}/stat")
+        boot_file = Path("/proc/sys/kernel/random/boot_id")
         boot_id = boot_file.read_text().strip() if boot_file.exists() else None
-        # the command name, field 2, may hold spaces and parentheses: count fields after its closing one
-        started = int(stat_file.read_text().rpartition(")")[2].split()[19]) if stat_file.exists() else None
         return cls(
             name=name or f"{host}:{pid}",
             host=host,
             pid=pid,
             boot_id=boot_id,
-            pid_started=started,
-            process_group=os.getpgrp() if hasattr(os, "getpgrp") else None,
+            pid_started=process_start(pid),
         )
+
+
+def process_start(pid: int) -> int | None:
+    """When a process of this machine began, clock ticks since boot; None where it is gone or the system cannot tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # the command name, field 2, may hold spaces and parentheses: count fields after its closing one
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether that very process of this machine still lives; True also where the system cannot tell (no /proc).
+
+    A process that ended but was not waited for by its parent (a zombie) counts as gone: it can write nothing.
+    """
+    if not Path("/proc/self").exists():
+        return True
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[19]) == started and fields[0] not in {"Z", "X"}

@@ -5,8 +5,9 @@ is idempotent and ends in one transaction, so that a run killed at any instant i
 """
 
 from alflow.loop._context import CampaignContext, open_campaign, register_theory
-from alflow.loop._driver import RunLimits, RunOutcome, RunState, plain_call, round_steps, run
+from alflow.loop._driver import RunOutcome, RunState, plain_call, round_steps, run
 from alflow.loop._ingest import IngestReport
+from alflow.loop._limits import RunLimits
 from alflow.loop._people import ImportReport, add_structures, approve, import_labels
 from alflow.loop._plan import Plan, PlannedLabel, Status, plan, status
 from alflow.loop._reporter import Reporter, SilentReporter

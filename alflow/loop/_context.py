@@ -12,6 +12,7 @@ from alflow.config import CampaignConfig, LoadedCampaign, load_campaign
 from alflow.errors import ConfigError, NotFoundError, TheoryError
 from alflow.labelers import Labeler, WorkerConfig, get_labeler, load_worker_config
 from alflow.ledger import CampaignRow, CampaignState, Ledger, RoundRow, TheoryRow, open_ledger
+from alflow.loop._limits import Allowance
 from alflow.loop._reporter import Reporter, SilentReporter
 from alflow.loop._seeds import derive_rng, derive_seed
 
@@ -25,7 +26,7 @@ class CampaignContext:
 
     ``fence`` is None outside a run; inside one it is the number of the campaign's lease, and every transaction of a
     step checks it, so that a run whose lease was taken over cannot write. ``work_here`` says whether the run computes
-    labels itself or waits for label workers.
+    labels itself or waits for label workers, ``allowance`` what its limits leave it.
     """
 
     ledger: Ledger
@@ -38,6 +39,7 @@ class CampaignContext:
     report: Reporter = field(default_factory=SilentReporter)
     fence: int | None = None
     work_here: bool = True
+    allowance: Allowance | None = None
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,8 +15,8 @@ from alflow.loop._design import design
 from alflow.loop._explore import explore_steps
 from alflow.loop._label import label
 from alflow.loop._lease import campaign_lease
+from alflow.loop._limits import Allowance, RunLimits
 from alflow.loop._queue import queue
-from alflow.loop._reporter import counted
 from alflow.loop._score import score
 from alflow.loop._stop import count_labels
 from alflow.loop._train import train
@@ -33,15 +32,6 @@ class RunState(StrEnum):
     STOPPED = "stopped"
     WAITING = "waiting"
     LIMIT = "limit"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLimits:
-    """What one run may do at most; None means: no limit beside the campaign's own budget."""
-
-    rounds: int | None = None
-    labels: int | None = None
-    wall_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +70,7 @@ def run(
     limits: RunLimits | None = None,
     work: bool = True,
     resume: bool = False,
+    driver: str = "",
 ) -> RunOutcome:
     """Drive a campaign forward until a rule stops it, a person must decide, or the limits are reached.
 
@@ -93,11 +84,13 @@ def run(
     call_step
         how a step is called; a Prefect flow passes a wrapper that makes each step a task
     limits
-        what this run may do at most
+        what this run may do at most; one that reaches them leaves the campaign ready for the next, also inside a round
     work
         True: this process also computes the labels; False: it waits for label workers
     resume
         True: go on although the campaign has stopped, as a person asks for
+    driver
+        what else to call this run beside its process, for those who find the campaign busy
 
     Raises
     ------
@@ -106,34 +99,45 @@ def run(
     LeaseLostError
         if another run took the campaign over
     """
-    limits = limits or RunLimits()
-    started = time.monotonic()
-    labels_before = count_labels(ctx)
+    allowance = Allowance(limits or RunLimits(), lambda: count_labels(ctx))
     rounds = 0
     acted = False
-    with campaign_lease(ctx), compute_threads(ctx.config.training.threads):
+
+    def ended(state: RunState, sentence: str) -> RunOutcome:
+        ctx.report.done(sentence)
+        return RunOutcome(state=state, sentence=sentence, rounds=rounds, labels=allowance.labels, did_nothing=not acted)
+
+    with campaign_lease(ctx, driver=driver), compute_threads(ctx.config.training.threads):
         _reopen(ctx, resume=resume)
         while True:
             campaign = ctx.campaign
             if campaign.state is CampaignState.STOPPED:
-                return _outcome(ctx, RunState.STOPPED, campaign.reason, rounds, labels_before, acted=acted)
+                return ended(RunState.STOPPED, campaign.reason)
             round_row = ctx.ledger.rounds.current(ctx.campaign_id)
             if round_row is None or round_row.state is RoundState.CLOSED:
-                reached = _limit_reached(limits, rounds, count_labels(ctx) - labels_before, time.monotonic() - started)
+                reached = allowance.no_round(rounds)
                 if reached is not None:
-                    return _outcome(ctx, RunState.LIMIT, reached, rounds, labels_before, acted=acted)
+                    return ended(RunState.LIMIT, reached)
                 index = 0 if round_row is None else round_row.index + 1
                 with ctx.write():
                     round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
             ctx.report.round(round_row.index, "design" if round_row.index == 0 else "")
             for name, function in round_steps(ctx, round_row.index):
+                if _is_finished(ctx, round_row, name):
+                    continue
                 if _must_wait(ctx, round_row, name):
-                    sentence = ctx.campaign.reason
-                    return _outcome(ctx, RunState.WAITING, sentence, rounds, labels_before, acted=acted)
-                if _run_step(ctx, round_row, name, function, call_step, work=work):
+                    return ended(RunState.WAITING, ctx.campaign.reason)
+                reached = allowance.no_time()
+                if reached is None:
+                    ctx.work_here, ctx.allowance = work, allowance
+                    _run_step(ctx, round_row, name, function, call_step)
                     acted = True
-                if ctx.campaign.state is CampaignState.STOPPED:
-                    break
+                    if ctx.campaign.state is CampaignState.STOPPED:
+                        break
+                    if not _is_finished(ctx, round_row, name):  # labelling ends where the limits do
+                        reached = allowance.no_label()
+                if reached is not None:
+                    return ended(RunState.LIMIT, reached)
             rounds += ctx.ledger.rounds.get(round_row.id).state is RoundState.CLOSED
 
 
@@ -143,17 +147,14 @@ def _run_step(
     name: str,
     function: StepFunction,
     call_step: CallStep,
-    *,
-    work: bool,
-) -> bool:
-    """Run one step unless it is finished; True if it was run."""
-    if ctx.ledger.rounds.step(round_row.id, name).state is StepState.FINISHED:
-        return False
+) -> None:
     with ctx.write():
         ctx.ledger.rounds.begin_step(round_row.id, name)
-    ctx.work_here = work
     call_step(name, lambda: function(ctx, round_row))
-    return True
+
+
+def _is_finished(ctx: CampaignContext, round_row: RoundRow, name: str) -> bool:
+    return ctx.ledger.rounds.step(round_row.id, name).state is StepState.FINISHED
 
 
 def _must_wait(ctx: CampaignContext, round_row: RoundRow, name: str) -> bool:
@@ -179,26 +180,3 @@ def _reopen(ctx: CampaignContext, *, resume: bool) -> None:
     if state is CampaignState.WAITING or (resume and state is CampaignState.STOPPED):
         with ctx.write():
             ctx.ledger.campaigns.set_state(ctx.campaign_id, CampaignState.ACTIVE, "continued by a run")
-
-
-def _limit_reached(limits: RunLimits, rounds: int, labels: int, seconds: float) -> str | None:
-    if limits.rounds is not None and rounds >= limits.rounds:
-        return f"this run was limited to {counted(limits.rounds, 'round')}; the same command continues"
-    if limits.labels is not None and labels >= limits.labels:
-        return f"this run was limited to {counted(limits.labels, 'label')}; the same command continues"
-    if limits.wall_seconds is not None and seconds >= limits.wall_seconds:
-        return f"this run was limited to {limits.wall_seconds:.0f} s; the same command continues"
-    return None
-
-
-def _outcome(
-    ctx: CampaignContext, state: RunState, sentence: str, rounds: int, labels_before: int, *, acted: bool
-) -> RunOutcome:
-    ctx.report.done(sentence)
-    return RunOutcome(
-        state=state,
-        sentence=sentence,
-        rounds=rounds,
-        labels=count_labels(ctx) - labels_before,
-        did_nothing=not acted,
-    )

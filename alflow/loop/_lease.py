@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from alflow.errors import LeaseLostError, LedgerError
-from alflow.ledger import WorkerIdentity
+from alflow.ledger import WorkerIdentity, is_alive
 from alflow.loop._context import CampaignContext
 
 LEASE_SECONDS = 60.0
+_OWNER = re.compile(r"process (?P<pid>\d+) on (?P<host>\S+) \(boot (?P<boot>\S*), start (?P<start>\d+)")
 
 
-def run_owner() -> str:
-    """Name this very process: host, boot, process id and its start, since numbers of processes are used again."""
+def run_owner(driver: str = "") -> str:
+    """Name this very process: number, host, boot and start, since numbers of processes are used again."""
     me = WorkerIdentity.current()
-    return f"{me.host}/{(me.boot_id or '')[:8]}:{me.pid}:{me.pid_started or 0}"
+    also = f", {driver}" if driver else ""
+    return f"process {me.pid} on {me.host} (boot {(me.boot_id or '')[:8]}, start {me.pid_started or 0}{also})"
 
 
 def is_dead(owner: str) -> bool:
     """True where the owner of a lease was a process of this machine and is gone; of others only the lease can tell."""
-    machine, _, process = owner.partition(":")
-    if machine != run_owner().partition(":")[0]:
+    found = _OWNER.match(owner)
+    me = WorkerIdentity.current()
+    if found is None or (found["host"], found["boot"]) != (me.host, (me.boot_id or "")[:8]):
         return False
-    pid, _, started = process.partition(":")
-    stat = Path("/proc") / pid / "stat"
-    if not stat.parent.parent.joinpath("self").exists():
-        return False  # a system without /proc
-    try:
-        # the command name, field 2, may hold spaces and parentheses: count fields after its closing one
-        return stat.read_text().rpartition(")")[2].split()[19] != started
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return not is_alive(int(found["pid"]), int(found["start"]))
 
 
 @contextmanager
-def campaign_lease(ctx: CampaignContext, *, seconds: float = LEASE_SECONDS) -> Iterator[None]:
-    """Hold the campaign's lease for the length of the block.
+def campaign_lease(ctx: CampaignContext, *, driver: str = "", seconds: float = LEASE_SECONDS) -> Iterator[None]:
+    """Hold the campaign's lease for the length of the block; ``driver`` is what others are told beside the process.
 
     Raises
     ------
@@ -48,7 +43,7 @@ def campaign_lease(ctx: CampaignContext, *, seconds: float = LEASE_SECONDS) -> I
     """
     owner = ctx.campaign.lease_owner
     dead = owner if owner is not None and is_dead(owner) else None
-    fence = ctx.ledger.campaigns.acquire_lease(ctx.campaign_id, run_owner(), seconds, takeover=dead)
+    fence = ctx.ledger.campaigns.acquire_lease(ctx.campaign_id, run_owner(driver), seconds, takeover=dead)
     ctx.fence = fence
     stop = threading.Event()
 

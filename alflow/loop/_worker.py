@@ -26,6 +26,7 @@ from alflow.errors import (
 )
 from alflow.labelers import Labeler, LabelResult, WorkerConfig, labeler_for_theory
 from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
+from alflow.loop._reaper import take_back_jobs
 from alflow.loop._reporter import Reporter, SilentReporter
 
 
@@ -94,7 +95,7 @@ class LabelWorker:
         until: WorkUntil = WorkUntil.EMPTY,
         *,
         max_jobs: int | None = None,
-        keep_going: Callable[[], bool] | None = None,
+        room: Callable[[], int | None] | None = None,
     ) -> WorkSummary:
         """Work until the queue is empty, was idle for a minute, or forever.
 
@@ -104,8 +105,8 @@ class LabelWorker:
             when to end
         max_jobs
             end after so many jobs
-        keep_going
-            asked before every claim; False ends the work
+        room
+            asked before every claim and every job: how many more may be computed; 0 ends the work, None is no limit
 
         Raises
         ------
@@ -116,14 +117,14 @@ class LabelWorker:
         n_jobs = 0
         with self._heartbeat():
             while max_jobs is None or n_jobs < max_jobs:
-                if keep_going is not None and not keep_going():
+                allowed = None if room is None else room()
+                if allowed == 0:
                     break
                 self._reclaim()
-                room = self._config.batch if max_jobs is None else min(self._config.batch, max_jobs - n_jobs)
-                jobs = self._claim(room)
+                limits = (self._config.batch, None if max_jobs is None else max_jobs - n_jobs, allowed)
+                jobs = self._claim(min(limit for limit in limits if limit is not None))
                 if jobs:
-                    self._execute(jobs)
-                    n_jobs += len(jobs)
+                    n_jobs += self._execute(jobs, room)
                     idle_since = time.monotonic()
                 elif until is WorkUntil.EMPTY or (
                     until is WorkUntil.IDLE and time.monotonic() - idle_since > IDLE_SECONDS
@@ -160,16 +161,27 @@ class LabelWorker:
             self._held.update({job.job_id: job.fence for job in jobs})
         return jobs
 
-    def _execute(self, jobs: Sequence[ClaimedJob]) -> None:
+    def _execute(self, jobs: Sequence[ClaimedJob], room: Callable[[], int | None] | None) -> int:
+        """Execute claimed jobs while there is room; the others are given back. Return how many were executed."""
         for n, job in enumerate(jobs):
             try:
+                if n and room is not None and room() == 0:
+                    self._give_back(jobs[n:])
+                    return n
                 self._one(job)
             except BaseException:
-                self._ledger.queue.give_back([(j.job_id, j.fence) for j in jobs[n:]])
+                self._give_back(jobs[n:])
                 raise
             finally:
                 with self._lock:
                     self._held.pop(job.job_id, None)
+        return len(jobs)
+
+    def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
+        with self._lock:
+            for job in jobs:
+                self._held.pop(job.job_id, None)
+        self._ledger.queue.give_back([(job.job_id, job.fence) for job in jobs])
 
     def _one(self, job: ClaimedJob) -> None:
         labeler = self.theories()[job.theory_id]
@@ -226,7 +238,7 @@ class LabelWorker:
         return {**result.evidence, "warnings": list(result.warnings), "files": list(result.files)}
 
     def _reclaim(self) -> None:
-        jobs = self._ledger.queue.reclaim_expired()
+        jobs = take_back_jobs(self._ledger)
         if jobs:
             self._report.note(f"{len(jobs)} jobs of silent workers taken back: {', '.join(map(str, jobs[:10]))}")
 

@@ -20,7 +20,7 @@ from alflow.ledger import (
 )
 from alflow.structures import Properties
 
-WORKER = WorkerIdentity(name="w1", host="node1", pid=123, boot_id="b", pid_started=5, process_group=123)
+WORKER = WorkerIdentity(name="w1", host="node1", pid=123, boot_id="b", pid_started=5)
 OTHER = WorkerIdentity(name="w2", host="node2", pid=124)
 ENERGY = Properties(energy=-2.0)
 Enqueue = Callable[[Sequence[int]], list[JobRow]]

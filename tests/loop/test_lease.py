@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -30,11 +31,20 @@ def test_a_run_that_was_killed_here_does_not_block_the_next(small: CampaignConte
 
 def test_a_living_run_and_one_elsewhere_keep_their_lease(small: CampaignContext) -> None:
     assert not is_dead(run_owner())
-    small.ledger.campaigns.acquire_lease(small.campaign_id, "elsewhere/01234567:1:1", 3600)
+    small.ledger.campaigns.acquire_lease(small.campaign_id, "process 1 on elsewhere (boot 01234567, start 1)", 3600)
     with pytest.raises(CampaignBusyError, match="elsewhere"):
         run(small)
 
 
 def test_a_process_number_used_again_is_another_process() -> None:
-    machine = run_owner().partition(":")[0]
-    assert is_dead(f"{machine}:{os.getpid()}:1")
+    again = re.sub(r"start \d+", "start 1", run_owner("flow run otter"))
+    assert f"process {os.getpid()} on " in again
+    assert is_dead(again)
+
+
+def test_what_else_a_run_is_called_is_told_to_the_next(small: CampaignContext) -> None:
+    owner = run_owner("flow run otter")
+    assert not is_dead(owner)
+    small.ledger.campaigns.acquire_lease(small.campaign_id, owner, 3600)
+    with pytest.raises(CampaignBusyError, match="flow run otter"):
+        run(small)
