@@ -2,86 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
-from alflow.loop import RunLimits, RunOutcome, open_campaign, run
+from alflow.errors import CampaignBusyError, LeaseLostError, LedgerError, LedgerVersionError
+from alflow.flows._artifacts import Artifacts
+from alflow.flows._parameters import CampaignName, Count, Hours, run_name
+from alflow.flows._reporter import FlowReporter
+from alflow.loop import CampaignContext, RunLimits, RunState, locate_campaign, open_campaign, run
 
-
-class LogReporter:
-    """Passes the loop's progress on to the logger of the flow run."""
-
-    def __init__(self) -> None:
-        self._log = get_run_logger()
-
-    def round(self, index: int, text: str) -> None:
-        """Log that a round begins or goes on."""
-        self._log.info("round %d %s", index, text)
-
-    def step(self, name: str, text: str) -> None:
-        """Log the result of a step."""
-        self._log.info("%s: %s", name, text)
-
-    def progress(self, name: str, done: int, total: int | None, text: str = "") -> None:
-        """Leave progress inside a step to the debug level."""
-        self._log.debug("%s: %d of %s %s", name, done, total, text)
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Log a table row by row."""
-        for row in rows:
-            self._log.info("%s: %s", title, ", ".join(f"{c} {v}" for c, v in zip(columns, row, strict=True)))
-
-    def note(self, text: str) -> None:
-        """Log something worth knowing."""
-        self._log.warning("%s", text)
-
-    def done(self, text: str) -> None:
-        """Log why the run ends."""
-        self._log.info("%s", text)
+RETRY_SECONDS = [5.0, 30.0, 120.0]
+"""Waiting times before a step is tried again after the database or the file system failed."""
+_FINAL = (LeaseLostError, CampaignBusyError, LedgerVersionError)
 
 
-def call_as_task(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run one step of the loop as a Prefect task; caching and persistence stay off, since the ledger remembers."""
-
-    @task(name=name, cache_policy=NO_CACHE, persist_result=False, retries=0)
-    def step() -> dict[str, Any]:
-        return function()
-
-    result: dict[str, Any] = step()
-    return result
+def is_passing(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """True where a step failed for want of the database or the file system: repeating it may succeed."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, LedgerError | OSError) and not isinstance(error, _FINAL)
 
 
-@flow(name="campaign", flow_run_name="{campaign_file}", persist_result=False)
+class StepTasks:
+    """Runs the steps of a round as Prefect tasks; caching and persistence stay off, since the ledger remembers."""
+
+    def __init__(self, ctx: CampaignContext, report: FlowReporter, artifacts: Artifacts) -> None:
+        self._ctx = ctx
+        self._report = report
+        self._artifacts = artifacts
+        self.told = False
+        """Whether the findings on show are those of the last step."""
+
+    def __call__(self, name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run one step; what it failed for passes on unchanged once its repetitions are used up."""
+
+        @task(
+            name=name.split("-")[0] if name.startswith("explore-") else name,
+            task_run_name=f"round {self._report.round_index}: {name}",
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=len(RETRY_SECONDS),
+            retry_delay_seconds=RETRY_SECONDS,
+            retry_condition_fn=is_passing,
+        )
+        def step() -> dict[str, Any]:
+            return function()
+
+        result: dict[str, Any] = step()
+        self._artifacts.finish_progress()
+        self.told = name == "assess"
+        if self.told:
+            self._artifacts.summary(self._ctx.ledger)
+        return result
+
+
+@flow(name="campaign", flow_run_name=run_name, persist_result=False)
 def campaign(
-    campaign_file: str,
-    rounds: int | None = None,
-    labels: int | None = None,
-    hours: float | None = None,
+    campaign: CampaignName,
+    rounds: Count | None = None,
+    labels: Count | None = None,
+    hours: Hours | None = None,
     work: bool = True,
-) -> str:
-    """Drive a campaign forward and return in a sentence why the run ended.
+) -> State[str]:
+    """Drive a campaign forward until a rule stops it, a person must decide, or this run has done its share.
+
+    The state's message says in a sentence why the run ended. A campaign that has stopped, and one that another run
+    drives, are left alone: the run says so and completes.
 
     Parameters
     ----------
-    campaign_file
-        path of the campaign file on the worker's machine
+    campaign
+        campaign file or its folder on the worker's machine, or the name of a campaign in the ledger that the variable
+        ALFLOW_LEDGER names there
     rounds, labels, hours
-        what this run may do at most; None: no limit beside the campaign's own budget
+        what this run may do at most; None: no limit beside the campaign's own budget. The next run goes on
     work
         compute labels in this flow run; False leaves them to label workers
 
     Raises
     ------
-    CampaignBusyError
-        if another run drives the campaign
+    AlflowError
+        whatever :func:`alflow.loop.run` raises, but for a busy campaign
     """
+    log = get_run_logger()
     limits = RunLimits(rounds=rounds, labels=labels, wall_seconds=None if hours is None else 3600.0 * hours)
-    ctx = open_campaign(campaign_file, report=LogReporter())
+    ctx = open_campaign(locate_campaign(campaign))
+    artifacts = Artifacts(ctx.name, log)
+    report = FlowReporter(log, artifacts)
+    ctx.report = report
+    steps = StepTasks(ctx, report, artifacts)
     try:
-        outcome: RunOutcome = run(ctx, call_as_task, limits=limits, work=work)
+        outcome = run(
+            ctx,
+            steps,
+            limits=limits,
+            work=work,
+            driver=f"flow run {runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}",
+        )
+    except CampaignBusyError as error:
+        sentence = f"Nothing was done: {error}"
+        log.warning("%s", sentence)
+        artifacts.markdown("run", f"{sentence}\n", f"{ctx.name}: the latest run")
+        return Completed(message=sentence, data=sentence)
+    else:
+        if not steps.told:
+            artifacts.summary(ctx.ledger)
+        sentence = _sentence(ctx, outcome.state, outcome.sentence, did_nothing=outcome.did_nothing)
+        done = f"{outcome.rounds} rounds ended, {outcome.labels} labels computed"
+        artifacts.markdown("run", f"{sentence}\n\n{done}.\n", f"{ctx.name}: the latest run")
+        return Completed(message=sentence, data=sentence)
     finally:
         ctx.ledger.close()
-    return outcome.sentence
+
+
+def _sentence(ctx: CampaignContext, state: RunState, why: str, *, did_nothing: bool) -> str:
+    if state is RunState.STOPPED and did_nothing:
+        return f"Nothing was done, campaign {ctx.name} has stopped: {why}"
+    if state is RunState.STOPPED:
+        return f"Campaign {ctx.name} has stopped: {why}"
+    return f"Campaign {ctx.name}: {why}"

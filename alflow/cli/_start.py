@@ -93,9 +93,9 @@ def check(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate the campaign file, the ledger and the labeler.
+    """Validate the campaign file, the labeler, the ledger and the deployment.
 
-    Says how to mend what is wrong.
+    Says how to mend what is wrong, and which command starts what is missing.
     """
     findings = list(_examine(campaign, config, ledger))
     failed = sum(finding.ok is False for finding in findings)
@@ -118,6 +118,7 @@ def _examine(campaign: str | None, config: Path | None, ledger: str | None) -> I
     yield Finding(what="campaign", ok=True, text=f"{target.file}: {_campaign_text(loaded)}")
     yield from _examine_labeler(loaded, config)
     yield from _examine_ledger(target.url)
+    yield from _examine_deployment(loaded.config.name)
 
 
 def _campaign_text(loaded: LoadedCampaign) -> str:
@@ -173,6 +174,13 @@ def _examine_ledger(url: str) -> Iterator[Finding]:
         yield Finding(what="ledger", ok=False, text=problem)
     if not problems:
         yield Finding(what="ledger", ok=True, text=mask_url(url))
+
+
+def _examine_deployment(campaign: str) -> Iterator[Finding]:
+    from alflow.flows.server import examine_prefect
+
+    for found in examine_prefect(campaign):
+        yield Finding(what=found.what, ok=found.ok, text=found.text)
 
 
 def _print_findings(findings: list[Finding]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,46 +14,29 @@ if TYPE_CHECKING:
     from alflow.ledger import CampaignRow, Ledger
     from alflow.loop import CampaignContext, Reporter
 
-DEFAULT_FILE = "campaign.yaml"
 _SUFFIXES = {".yaml", ".yml"}
-_MAX_BYTES = 1_000_000
-
-
-def looks_like_campaign(path: Path) -> bool:
-    """True where the top level of a YAML file has the keys that every campaign file has."""
-    if path.stat().st_size > _MAX_BYTES:
-        return False
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return all(re.search(rf"^{key}\s*:", text, flags=re.MULTILINE) for key in ("elements", "theory"))
-
-
-def find_campaign_file(directory: Path) -> Path:
-    """Return ``campaign.yaml`` of a directory, else its only campaign file.
-
-    Raises
-    ------
-    UserError
-        if there is none, or more than one
-    """
-    default = directory / DEFAULT_FILE
-    if default.is_file():
-        return default
-    yamls = (p for p in sorted(directory.iterdir()) if p.suffix in _SUFFIXES and p.is_file())
-    found = [path for path in yamls if looks_like_campaign(path)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UserError(
-            f"no campaign file in {directory.resolve()}: name one, or write one with `alflow init`; "
-            "to look into a ledger without a campaign file use --ledger"
-        )
-    names = ", ".join(path.name for path in found)
-    raise UserError(f"{len(found)} campaign files in {directory.resolve()} ({names}): name the one you mean")
 
 
 def ledger_url(text: str) -> str:
-    """Turn the path of an SQLite file into a database URL; leave URLs as they are."""
-    return text if "://" in text else f"sqlite:///{Path(text).expanduser().resolve()}"
+    """Turn the path of an SQLite file into a database URL; fill environment variables into URLs, as in campaign files.
+
+    Raises
+    ------
+    ConfigError
+        if a variable is not set
+    """
+    if "://" not in text:
+        return f"sqlite:///{Path(text).expanduser().resolve()}"
+    if "${" not in text:
+        return text
+    from alflow.config import resolve_url
+
+    return resolve_url(text, Path())
+
+
+def is_campaign_file(text: str) -> bool:
+    """True where a campaign file, or a folder that holds one, was given and not a ledger."""
+    return Path(text).suffix in _SUFFIXES or Path(text).is_dir()
 
 
 def is_file_name(campaign: str) -> bool:
@@ -99,6 +81,8 @@ def find_target(campaign: str | None, ledger: str | None) -> Target:
     """
     if ledger is not None and (campaign is None or not is_file_name(campaign)):
         return Target(url=ledger_url(ledger), name=campaign, file=None)
+    from alflow.config import find_campaign_file, load_campaign
+
     if campaign is None:
         path = find_campaign_file(Path())
     elif Path(campaign).is_dir():
@@ -109,8 +93,6 @@ def find_target(campaign: str | None, ledger: str | None) -> Target:
         raise UserError(
             f"{campaign!r} is no file: give the path of a campaign file, or --ledger URL to use a campaign by its name"
         )
-    from alflow.config import load_campaign
-
     loaded = load_campaign(path)
     url = ledger_url(ledger) if ledger is not None else loaded.ledger_url
     return Target(url=url, name=loaded.config.name, file=path)

@@ -5,7 +5,8 @@ Every mistake in it is one message with file, line, key, the nearest valid key a
 """
 
 from alflow.config._campaign import CONFIG_VERSION, CampaignConfig, DuplicateSettings, TheorySettings
-from alflow.config._ledger_url import mask_url
+from alflow.config._find import find_campaign_file
+from alflow.config._ledger_url import mask_url, resolve_url
 from alflow.config._load import LoadedCampaign, load_campaign
 from alflow.config._reference import reference_markdown
 from alflow.config._template import init_template
@@ -16,8 +17,10 @@ __all__ = [
     "DuplicateSettings",
     "LoadedCampaign",
     "TheorySettings",
+    "find_campaign_file",
     "init_template",
     "load_campaign",
     "mask_url",
     "reference_markdown",
+    "resolve_url",
 ]

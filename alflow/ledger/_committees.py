@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, insert, select, update
 
 from alflow.errors import NotFoundError
 from alflow.ledger import _tables as t
-from alflow.ledger._engine import Database, table_columns
+from alflow.ledger._engine import Database, among, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import CommitteeLabel, CommitteeRow, iso
 from alflow.ledger._types import AnyRow, plain
@@ -139,6 +139,28 @@ class Committees:
         )
         with self._database.read() as connection:
             return set(connection.scalars(query))
+
+    def retire(self, campaign_id: int, keep: int) -> int:
+        """Let go of the checkpoints of all but the ``keep`` newest committees of a campaign; return of how many.
+
+        Their rows stay: metrics, calibration, what they were trained on. :meth:`Artifacts.prune` removes the files.
+        """
+        with self._database.write() as connection:
+            query = _committees().where(t.Round.campaign_id == campaign_id).order_by(t.Committee.id.desc()).offset(keep)
+            old = [row.id for row in connection.execute(query.limit(-1 if self._database.is_sqlite else None))]
+            retired = connection.execute(
+                update(t.Committee)
+                .where(among(connection, t.Committee.id, old), t.Committee.artifact_id.is_not(None))
+                .values(artifact_id=None)
+            ).rowcount
+            if retired:
+                record(
+                    connection,
+                    "pruned",
+                    f"the checkpoints of {retired} committees were let go, the {keep} newest stay",
+                    campaign_id=campaign_id,
+                )
+            return int(retired)
 
     def set_calibration(self, committee_id: int, calibration: Mapping[str, Any]) -> CommitteeRow:
         """Store or replace the calibration of a committee."""

@@ -16,6 +16,7 @@ from alflow.errors import NotFoundError
 from alflow.ledger._artifacts import Artifacts
 from alflow.ledger._base import Base
 from alflow.ledger._campaigns import Campaigns
+from alflow.ledger._check import find_problems
 from alflow.ledger._columns import CandidateColumn
 from alflow.ledger._committees import Committees
 from alflow.ledger._engine import Database, now
@@ -139,6 +140,10 @@ class Ledger:
         """
         with self._database.read() as connection:
             return explain(connection, candidate_id)
+
+    def check(self) -> list[str]:
+        """What is wrong with the ledger, one sentence with its remedy per problem; empty for a sound one."""
+        return find_problems(self._database, self._directory)
 
     def stats(self) -> Mapping[str, Any]:
         """Rows per table, bytes of the database and of its files, version of the schema."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -291,6 +292,20 @@ class Queue(Claims):
         )
         with self._database.read() as connection:
             return [attempt_row(row) for row in connection.execute(query)]
+
+    def output_directories(self, before: str) -> builtins.list[tuple[int, str]]:
+        """(job id, directory) of executions that gave a label before a time in ISO 8601."""
+        query = (
+            select(t.Attempt.job_id, t.Attempt.directory)
+            .where(
+                t.Attempt.state == AttemptState.DONE,
+                t.Attempt.directory.is_not(None),
+                t.Attempt.finished < datetime.fromisoformat(before).timestamp(),
+            )
+            .order_by(t.Attempt.id)
+        )
+        with self._database.read() as connection:
+            return [(job_id, place) for job_id, place in connection.execute(query) if place]
 
     def candidates_of(self, job_id: int) -> builtins.list[int]:
         """The candidates that still want a job's label."""

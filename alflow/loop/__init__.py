@@ -8,9 +8,11 @@ from alflow.loop._context import CampaignContext, open_campaign, register_theory
 from alflow.loop._driver import RunOutcome, RunState, plain_call, round_steps, run
 from alflow.loop._ingest import IngestReport
 from alflow.loop._limits import RunLimits
+from alflow.loop._locate import locate_campaign
 from alflow.loop._people import ImportReport, add_structures, approve, import_labels
 from alflow.loop._plan import Plan, PlannedLabel, Status, plan, status
 from alflow.loop._reporter import Reporter, SilentReporter
+from alflow.loop._upkeep import UpkeepPolicy, UpkeepReport, upkeep
 from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, work
 
 __all__ = [
@@ -26,11 +28,14 @@ __all__ = [
     "RunState",
     "SilentReporter",
     "Status",
+    "UpkeepPolicy",
+    "UpkeepReport",
     "WorkSummary",
     "WorkUntil",
     "add_structures",
     "approve",
     "import_labels",
+    "locate_campaign",
     "open_campaign",
     "plain_call",
     "plan",
@@ -38,5 +43,6 @@ __all__ = [
     "round_steps",
     "run",
     "status",
+    "upkeep",
     "work",
 ]

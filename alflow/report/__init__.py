@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alflow.report._page import write_report
+    from alflow.report._summary import CampaignSummary, summarise
 
-__all__ = ["write_report"]
+__all__ = ["CampaignSummary", "summarise", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from alflow.report._page import write_report
 
         return write_report
+    if name in {"CampaignSummary", "summarise"}:
+        from alflow.report import _summary
+
+        return getattr(_summary, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,11 +27,13 @@ from alflow.report._style import (
     figure,
     plain_log,
     pretty_formula,
+    to_png,
     to_svg,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOMINAL = 0.9
 POOLED_ROUNDS = 3
@@ -61,6 +63,16 @@ def hits_of(rows: Sequence[Judged], kind: Kind) -> tuple[int, int]:
     return sum(inside), len(inside)
 
 
+def coverage_lines(data: ReportData) -> list[tuple[str, int, int, float]]:
+    """Per kind: its name, how many labels lay inside their 90 % interval, of how many, and the share."""
+    lines = []
+    for kind in Kind:
+        hits, n = hits_of(data.judged, kind)
+        if n:
+            lines.append((str(kind), hits, n, hits / n))
+    return lines
+
+
 def judged_kinds(data: ReportData) -> list[Kind]:
     """Kinds for which a prediction was compared with a label; a theory need not have all of them."""
     return [kind for kind in Kind if any(kind in row.error for row in data.judged)]
@@ -71,24 +83,38 @@ def learning_figure(data: ReportData) -> Markup | None:
     kinds = judged_kinds(data)
     if not kinds:
         return None
+    with figure(_PANEL * len(kinds), 5.0) as made:
+        _draw_learning(made, data, kinds)
+        return to_svg(made, "learning", label="Prospective errors and coverage against the number of labels")
+
+
+def learning_png(data: ReportData) -> bytes | None:
+    """Draw the same as an image, for places that show no SVG."""
+    kinds = judged_kinds(data)
+    if not kinds:
+        return None
+    with figure(_PANEL * len(kinds), 5.0) as made:
+        _draw_learning(made, data, kinds)
+        return to_png(made)
+
+
+def _draw_learning(made: Figure, data: ReportData, kinds: Sequence[Kind]) -> None:
     rounds: dict[int, list[Judged]] = defaultdict(list)
     for row in data.judged:
         rounds[row.round_index].append(row)
-    with figure(_PANEL * len(kinds), 5.0) as made:
-        panels = made.subplots(2, len(kinds), sharex=True, height_ratios=(1.6, 1), squeeze=False)
-        for column, kind in enumerate(kinds):
-            top, bottom = panels[0, column], panels[1, column]
-            top.set_title(_TITLES[kind])
-            _learning_panel(top, rounds, kind, data.targets[kind])
-            _coverage_panel(bottom, rounds, kind)
-            bottom.set_xlabel("labels before the prediction")
-            bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            top.set_ylabel(f"rms error, {_UNITS[kind]}")
-        panels[1, 0].set_ylabel("inside the 90 % interval")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        if handles:
-            made.legend(handles, labels, loc="outside upper right", ncols=3)
-        return to_svg(made, "learning", label="Prospective errors and coverage against the number of labels")
+    panels = made.subplots(2, len(kinds), sharex=True, height_ratios=(1.6, 1), squeeze=False)
+    for column, kind in enumerate(kinds):
+        top, bottom = panels[0, column], panels[1, column]
+        top.set_title(_TITLES[kind])
+        _learning_panel(top, rounds, kind, data.targets[kind])
+        _coverage_panel(bottom, rounds, kind)
+        bottom.set_xlabel("labels before the prediction")
+        bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        top.set_ylabel(f"rms error, {_UNITS[kind]}")
+    panels[1, 0].set_ylabel("inside the 90 % interval")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if handles:
+        made.legend(handles, labels, loc="outside upper right", ncols=3)
 
 
 def _learning_panel(axes: Axes, rounds: dict[int, list[Judged]], kind: Kind, target: float) -> None:

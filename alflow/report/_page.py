@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from alflow.potentials import Kind
 from alflow.report._data import Fate, ReportData
 from alflow.report._findings import with_findings
 from alflow.report._flow import flow_figure, rounds_figure
 from alflow.report._gather import gather
-from alflow.report._learning import calibration_figure, hits_of, learning_figure, parity_figure
+from alflow.report._learning import calibration_figure, coverage_lines, learning_figure, parity_figure
+from alflow.report._numbers import amount, milli, spent
 from alflow.report._phases import ceiling, hull_figure
 from alflow.report._style import FATE_COLOURS, VARIABLES, pretty_formula
 
@@ -104,14 +104,6 @@ def render(data: ReportData) -> str:
     )
 
 
-def milli(value: float | None, digits: int = 1) -> str:
-    """Number in thousandths, with a true minus; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    text = f"{1e3 * value:.{digits}f}"
-    return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
-
-
 def prose(text: str) -> Markup:
     """Escape a sentence, and set what stands between backticks as code."""
     pieces = text.split("`")
@@ -120,22 +112,6 @@ def prose(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece) for i, piece in enumerate(pieces)
     )
-
-
-def amount(value: float) -> str:
-    """Count without decimals, anything else with three figures."""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
-
-
-def spent(value: float, unit: str) -> str:
-    """Something spent with its unit; hours in the unit a person would choose."""
-    if unit != "h":
-        return f"{amount(value)} {unit}".strip()
-    seconds = 3600 * value
-    for size, name in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {name}"
-    return f"{seconds:.3g} s"
 
 
 def parity_numbers(data: ReportData) -> dict[str, float] | None:
@@ -152,13 +128,3 @@ def parity_numbers(data: ReportData) -> dict[str, float] | None:
         "largest": max(map(abs, errors)),
         "inside": sum(inside) / len(inside) if inside else math.nan,
     }
-
-
-def coverage_lines(data: ReportData) -> list[tuple[str, int, int, float]]:
-    """Per kind: its name, how many labels lay inside their 90 % interval, of how many, and the share."""
-    lines = []
-    for kind in Kind:
-        hits, n = hits_of(data.judged, kind)
-        if n:
-            lines.append((str(kind), hits, n, hits / n))
-    return lines

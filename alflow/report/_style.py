@@ -68,6 +68,7 @@ STREAM_COLOURS: Mapping[Stream, str] = MappingProxyType(
     }
 )
 _ENLARGED = 1.34
+_DOTS_PER_INCH = 130
 """Pixels per point: a page is read at arm's length, and shows 10 points as 13 pixels."""
 MANY_POINTS = 3000
 """Above this a scatter is stored as an image within the SVG: a browser would crawl."""
@@ -152,6 +153,14 @@ def to_svg(made: Figure, name: str, *, label: str, titles: Mapping[str, Sequence
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
     return Markup(text.replace("<svg ", head, 1))  # noqa: S704  matplotlib escapes its texts, and titles are escaped above
+
+
+def to_png(made: Figure) -> bytes:
+    """Turn a figure into an image on light paper."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_RC):
+        made.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor=PAPER)
+    return buffer.getvalue()
 
 
 def _add_titles(svg: str, gid: str, titles: Sequence[str]) -> str:

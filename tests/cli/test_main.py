@@ -94,14 +94,14 @@ def test_interrupted_command_ends_cleanly(number: signal.Signals) -> None:
     """Whatever a command is doing: one line, exit code 130, no traceback."""
     program = """
         import sys, time
-        import alflow.cli._target
+        import alflow.config
 
         def busy(directory):
             sys.stdout.write("busy\\n")
             sys.stdout.flush()
             time.sleep(60)
 
-        alflow.cli._target.find_campaign_file = busy
+        alflow.config.find_campaign_file = busy
         from alflow.cli import main
         sys.argv = ["alflow", "ls"]
         main()
@@ -142,12 +142,12 @@ def test_interrupted_before_a_command_runs() -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     program = """
         import sys
-        import alflow.cli._target
+        import alflow.config
 
         def broken(directory):
             raise ZeroDivisionError("a bug")
 
-        alflow.cli._target.find_campaign_file = broken
+        alflow.config.find_campaign_file = broken
         from alflow.cli import main
         sys.argv = ["alflow", "ls"]
         main()

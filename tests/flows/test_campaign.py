@@ -33,8 +33,9 @@ def test_the_flow_drives_a_campaign_step_by_step(prefect_server: None, make_camp
     from alflow.loop import open_campaign
 
     path = make_campaign()
-    sentence = campaign(str(path), rounds=2)
-    assert "limited to 2 rounds" in sentence
+    state = campaign(str(path), rounds=2, return_state=True)
+    assert state.is_completed()
+    assert "limited to 2 rounds" in (state.message or "")
     ctx = open_campaign(path, create=False)
     assert [r.index for r in ctx.ledger.rounds.list(ctx.campaign_id)] == [0, 1]
     assert len(ctx.ledger.committees.list(ctx.campaign_id)) == 1

@@ -13,7 +13,8 @@ import alflow.report
 from alflow.ledger import Ledger
 from alflow.report import write_report
 from alflow.report._gather import gather
-from alflow.report._page import milli, prose, render, spent
+from alflow.report._numbers import milli, spent
+from alflow.report._page import prose, render
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "use", "path", "rect"}
 
@@ -189,6 +190,6 @@ def test_prose_marks_code_and_escapes_the_rest() -> None:
 
 
 def test_exported_names() -> None:
-    assert alflow.report.__all__ == ["write_report"]
+    assert alflow.report.__all__ == ["CampaignSummary", "summarise", "write_report"]
     with pytest.raises(AttributeError, match="no attribute"):
         alflow.report.nothing  # noqa: B018
