@@ -9,6 +9,7 @@ AlflowError
 │   ├── TransitionError            a change of state that the ledger does not allow
 │   └── TheoryError                labels of two theories would mix, or a theory is unknown
 ├── LedgerError                    the database itself
+│   ├── LedgerUnavailableError     it cannot be reached now; nothing is lost, the same call may be repeated
 │   ├── LedgerVersionError         its schema is older or newer than this alflow
 │   ├── LeaseLostError             somebody else took over; nothing was written
 │   └── CampaignBusyError          another run drives this campaign
@@ -56,6 +57,10 @@ class TheoryError(UserError):
 
 class LedgerError(AlflowError):
     """The database cannot be used as it is."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The database cannot be reached now; whether a transaction that was being committed took effect is unknown."""
 
 
 class LedgerVersionError(LedgerError):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, create_engine, event, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.sql.expression import any_
 
-from alflow.errors import LedgerError, UserError
+from alflow.errors import LedgerError, LedgerUnavailableError, UserError
 from alflow.ledger._types import clock, to_json
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from alflow.ledger._base import Base
 
 BUSY_SECONDS = 30.0
+#: a server that vanished without a word (its machine is off, the network is cut) is noticed after about a minute;
+#: the system's own defaults are two hours. Whatever the URL says comes first.
+CONNECTION_SETTINGS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+#: what PostgreSQL says while it shuts down, crashes or starts
+_AWAY = frozenset({"57P01", "57P02", "57P03"})
 #: bulk writes are cut into transactions of about this length, so that heartbeats pass between them
 CHUNK_SECONDS = 0.1
 
@@ -65,7 +76,8 @@ class Database:
 
     def _engine(self, *, write: bool) -> Engine:
         if not self.is_sqlite:
-            return create_engine(self.url, json_serializer=to_json, pool_pre_ping=True)
+            settings = {name: value for name, value in CONNECTION_SETTINGS.items() if name not in self.url.query}
+            return create_engine(self.url, json_serializer=to_json, pool_pre_ping=True, connect_args=settings)
         engine = create_engine(self.url, json_serializer=to_json, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
@@ -103,6 +115,8 @@ class Database:
         ------
         LedgerError
             if the database refuses or stays locked
+        LedgerUnavailableError
+            if it cannot be reached, or the connection is lost; a commit that was under way may have taken effect
         """
         current: Connection | None = getattr(self._local, "write", None)
         if current is not None:
@@ -166,7 +180,20 @@ class Database:
             self._reader.dispose(close=False)
 
     def _explain(self, error: DBAPIError) -> LedgerError:
+        if not self.is_sqlite and _is_away(error):
+            reason = str(error.orig).partition("\n")[0]
+            return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be reached: {reason}")
         return LedgerError(f"the ledger {self.shown_url} refused: {error.orig}")
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """True where the server or the connection is gone, so that the same may succeed later.
+
+    An error without a state of the server's own comes from the connection: it was lost, or could not be made.
+    """
+    state = getattr(error.orig, "sqlstate", None)
+    lost = state is None and isinstance(error, OperationalError | InterfaceError)
+    return error.connection_invalidated or lost or state in _AWAY or (state or "").startswith("08")
 
 
 def parse_url(url: str | URL) -> URL:

@@ -76,7 +76,8 @@ def choose_batch(ctx: CampaignContext, round_index: int, committee: Committee) -
     rows = {row.id: row for row in pooled}
     limit = labels_left(ctx)
     u = np.array([np.nan if row.u is None else row.u for row in pooled])
-    labelled = [label.structure for label in ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)]
+    accepted = ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)
+    labelled = sorted((label.structure for label in accepted), key=lambda structure: structure.content_hash)
     selection = select_batch(
         ids=[row.id for row in pooled],
         u=u,

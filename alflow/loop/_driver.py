@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from alflow.errors import LedgerUnavailableError
 from alflow.ledger import CampaignState, CandidateState, RoundRow, RoundState, StepState
 from alflow.loop._assess import assess
 from alflow.loop._choose import choose
@@ -16,6 +18,7 @@ from alflow.loop._explore import explore_steps
 from alflow.loop._label import label
 from alflow.loop._lease import campaign_lease
 from alflow.loop._limits import Allowance, RunLimits
+from alflow.loop._outage import through_outage
 from alflow.loop._queue import queue
 from alflow.loop._score import score
 from alflow.loop._stop import count_labels
@@ -24,6 +27,9 @@ from alflow.potentials import compute_threads
 
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
 CallStep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+MAX_OUTAGES = 5
+"""Within an hour and without a finished step: then it is the step that the ledger does not survive."""
 
 
 class RunState(StrEnum):
@@ -75,7 +81,8 @@ def run(
     """Drive a campaign forward until a rule stops it, a person must decide, or the limits are reached.
 
     May be killed at any instant: finished steps are never redone, an unfinished one is repeated with the same random
-    numbers, and the same call continues.
+    numbers, and the same call continues. When the ledger cannot be reached for a while, the run waits for it and goes
+    on in the same way.
 
     Parameters
     ----------
@@ -98,47 +105,72 @@ def run(
         if another run drives the campaign
     LeaseLostError
         if another run took the campaign over
+    LedgerUnavailableError
+        if the ledger cannot be reached for minutes; the same call continues later
     """
     allowance = Allowance(limits or RunLimits(), lambda: count_labels(ctx))
-    rounds = 0
+    closed_before = _closed_rounds(ctx)
     acted = False
+    outages: list[float] = []
 
     def ended(state: RunState, sentence: str) -> RunOutcome:
+        rounds, labels = _closed_rounds(ctx) - closed_before, allowance.labels
         ctx.report.done(sentence)
-        return RunOutcome(state=state, sentence=sentence, rounds=rounds, labels=allowance.labels, did_nothing=not acted)
+        return RunOutcome(state=state, sentence=sentence, rounds=rounds, labels=labels, did_nothing=not acted)
+
+    def advance() -> RunOutcome | None:
+        """Work on the current round, or the next; return how the run ended, or None to be called again."""
+        nonlocal acted
+        campaign = ctx.campaign
+        if campaign.state is CampaignState.STOPPED:
+            return ended(RunState.STOPPED, campaign.reason)
+        round_row = ctx.ledger.rounds.current(ctx.campaign_id)
+        if round_row is None or round_row.state is RoundState.CLOSED:
+            reached = allowance.no_round(_closed_rounds(ctx) - closed_before)
+            if reached is not None:
+                return ended(RunState.LIMIT, reached)
+            index = 0 if round_row is None else round_row.index + 1
+            with ctx.write():
+                round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
+        ctx.report.round(round_row.index, "design" if round_row.index == 0 else "")
+        for name, function in round_steps(ctx, round_row.index):
+            if _is_finished(ctx, round_row, name):
+                continue
+            if _must_wait(ctx, round_row, name):
+                return ended(RunState.WAITING, ctx.campaign.reason)
+            reached = allowance.no_time()
+            if reached is None:
+                ctx.work_here, ctx.allowance = work, allowance
+                acted = True
+                _run_step(ctx, round_row, name, function, call_step)
+                outages.clear()
+                if ctx.campaign.state is CampaignState.STOPPED:
+                    break
+                if not _is_finished(ctx, round_row, name):  # labelling ends where the limits do
+                    reached = allowance.no_label()
+            if reached is not None:
+                return ended(RunState.LIMIT, reached)
+        return None
 
     with campaign_lease(ctx, driver=driver), compute_threads(ctx.config.training.threads):
         _reopen(ctx, resume=resume)
         while True:
-            campaign = ctx.campaign
-            if campaign.state is CampaignState.STOPPED:
-                return ended(RunState.STOPPED, campaign.reason)
-            round_row = ctx.ledger.rounds.current(ctx.campaign_id)
-            if round_row is None or round_row.state is RoundState.CLOSED:
-                reached = allowance.no_round(rounds)
-                if reached is not None:
-                    return ended(RunState.LIMIT, reached)
-                index = 0 if round_row is None else round_row.index + 1
-                with ctx.write():
-                    round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
-            ctx.report.round(round_row.index, "design" if round_row.index == 0 else "")
-            for name, function in round_steps(ctx, round_row.index):
-                if _is_finished(ctx, round_row, name):
-                    continue
-                if _must_wait(ctx, round_row, name):
-                    return ended(RunState.WAITING, ctx.campaign.reason)
-                reached = allowance.no_time()
-                if reached is None:
-                    ctx.work_here, ctx.allowance = work, allowance
-                    _run_step(ctx, round_row, name, function, call_step)
-                    acted = True
-                    if ctx.campaign.state is CampaignState.STOPPED:
-                        break
-                    if not _is_finished(ctx, round_row, name):  # labelling ends where the limits do
-                        reached = allowance.no_label()
-                if reached is not None:
-                    return ended(RunState.LIMIT, reached)
-            rounds += ctx.ledger.rounds.get(round_row.id).state is RoundState.CLOSED
+            try:
+                outcome = advance()
+            except LedgerUnavailableError as error:
+                # whether the last transaction took effect is unknown: what is finished is read again from the ledger
+                outages[:] = [t for t in outages if time.monotonic() - t < 3600.0] + [time.monotonic()]
+                if len(outages) > MAX_OUTAGES:
+                    raise
+                ctx.report.note(f"{error}; the step is repeated")
+                through_outage(ctx.ledger.now, ctx.report)
+            else:
+                if outcome is not None:
+                    return outcome
+
+
+def _closed_rounds(ctx: CampaignContext) -> int:
+    return sum(row.state is RoundState.CLOSED for row in ctx.ledger.rounds.list(ctx.campaign_id))
 
 
 def _run_step(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from alflow.errors import LeaseLostError, LedgerError
+from alflow.errors import LeaseLostError, LedgerError, LedgerUnavailableError
 from alflow.ledger import WorkerIdentity, is_alive
 from alflow.loop._context import CampaignContext
 
@@ -64,4 +64,5 @@ def campaign_lease(ctx: CampaignContext, *, driver: str = "", seconds: float = L
         stop.set()
         thread.join()
         ctx.fence = None
-        ctx.ledger.campaigns.release_lease(ctx.campaign_id, fence)
+        with suppress(LedgerUnavailableError):  # it runs out by itself, and on this machine the next run sees us gone
+            ctx.ledger.campaigns.release_lease(ctx.campaign_id, fence)

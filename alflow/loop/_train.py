@@ -39,7 +39,8 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     A training that was killed continues from its last checkpoint. What is still in the pool is not learned from, even
     where another campaign has its label: its candidate may yet be drawn to test this committee.
     """
-    labels = sorted((label for _, label in labelled_candidates(ctx)), key=lambda label: label.id)
+    # in an order of their own: which worker was done first must not matter
+    labels = sorted((label for _, label in labelled_candidates(ctx)), key=lambda label: label.structure.content_hash)
     scratch = ctx.ledger.directory / "training" / f"campaign-{ctx.campaign_id}-round-{round_row.index}"
     previous = latest_committee(ctx)
     initial = previous if isinstance(previous, NativeCommittee) and previous.spec == ctx.config.committee else None

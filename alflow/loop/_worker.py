@@ -10,11 +10,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alflow.errors import (
     ConfigError,
@@ -22,12 +23,16 @@ from alflow.errors import (
     LabelFailure,
     LeaseLostError,
     LedgerError,
+    LedgerUnavailableError,
     TheoryError,
 )
 from alflow.labelers import Labeler, LabelResult, WorkerConfig, labeler_for_theory
 from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
+from alflow.loop._outage import through_outage
 from alflow.loop._reaper import take_back_jobs
 from alflow.loop._reporter import Reporter, SilentReporter
+
+T = TypeVar("T")
 
 
 class WorkUntil(StrEnum):
@@ -55,9 +60,14 @@ class WorkSummary:
 IDLE_SECONDS = 60.0
 """A worker told to work until idle ends after so long without a job."""
 
+_AWAY_SECONDS = 1.0
+"""Between two heartbeats while the ledger is away: leases that ran out meanwhile go to whoever comes first."""
+
 
 class LabelWorker:
     """Executes jobs of one ledger one after the other; several workers share a queue.
+
+    A ledger that cannot be reached is waited for: a result that was computed meanwhile is stored when it is back.
 
     Parameters
     ----------
@@ -117,12 +127,13 @@ class LabelWorker:
         n_jobs = 0
         with self._heartbeat():
             while max_jobs is None or n_jobs < max_jobs:
-                allowed = None if room is None else room()
+                allowed = None if room is None else self._patiently(room)
                 if allowed == 0:
                     break
-                self._reclaim()
+                self._patiently(self._reclaim)
                 limits = (self._config.batch, None if max_jobs is None else max_jobs - n_jobs, allowed)
-                jobs = self._claim(min(limit for limit in limits if limit is not None))
+                limit = min(limit for limit in limits if limit is not None)
+                jobs = self._patiently(partial(self._claim, limit))
                 if jobs:
                     n_jobs += self._execute(jobs, room)
                     idle_since = time.monotonic()
@@ -165,12 +176,13 @@ class LabelWorker:
         """Execute claimed jobs while there is room; the others are given back. Return how many were executed."""
         for n, job in enumerate(jobs):
             try:
-                if n and room is not None and room() == 0:
+                if n and room is not None and self._patiently(room) == 0:
                     self._give_back(jobs[n:])
                     return n
                 self._one(job)
             except BaseException:
-                self._give_back(jobs[n:])
+                with suppress(LedgerUnavailableError):  # their leases run out by themselves
+                    self._give_back(jobs[n:])
                 raise
             finally:
                 with self._lock:
@@ -192,10 +204,14 @@ class LabelWorker:
                 return
         started = time.monotonic()
         try:
-            self._ledger.queue.start(job.job_id, job.fence, directory=str(directory))
+            self._patiently(lambda: self._ledger.queue.start(job.job_id, job.fence, directory=str(directory)))
             result = self._label(labeler, job, directory)
             timings = {"seconds": result.seconds, "wall_seconds": time.monotonic() - started}
-            self._ledger.queue.complete(job.job_id, job.fence, result.properties, self._evidence(result), timings)
+            self._patiently(
+                lambda: self._ledger.queue.complete(
+                    job.job_id, job.fence, result.properties, self._evidence(result), timings
+                )
+            )
         except LabelFailure as failure:
             self._fail(job, failure, time.monotonic() - started)
         except LeaseLostError:
@@ -222,12 +238,17 @@ class LabelWorker:
     def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> None:
         timings = {"seconds": seconds, "wall_seconds": seconds}
         try:
-            state = self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message, timings=timings)
+            state = self._patiently(
+                lambda: self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message, timings=timings)
+            )
         except LeaseLostError:
             self._done["lost"] += 1
             return
         self._done["retried" if state is JobState.RETRY_WAIT else "failed"] += 1
         self._report.note(f"job {job.job_id} ({job.structure.formula}): {failure} → {state}")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return through_outage(call, self._report)
 
     def _directory(self, job: ClaimedJob) -> Path:
         root = self._config.scratch or self._ledger.directory / "jobs"
@@ -247,7 +268,8 @@ class LabelWorker:
         stop = threading.Event()
 
         def beat() -> None:
-            while not stop.wait(self._config.lease_seconds / 4):
+            usual = pause = self._config.lease_seconds / 4
+            while not stop.wait(pause):
                 with self._lock:
                     held = dict(self._held)
                 if not held:
@@ -255,8 +277,11 @@ class LabelWorker:
                 try:
                     lost = self._ledger.queue.heartbeat(list(held.items()), self._config.lease_seconds)
                 except LedgerError as error:
-                    self._report.note(f"heartbeat failed, trying again: {error}")
+                    if pause == usual:
+                        self._report.note(f"heartbeat failed, trying again: {error}")
+                    pause = min(usual, _AWAY_SECONDS)
                     continue
+                pause = usual
                 with self._lock:
                     for job_id in lost:
                         if self._held.get(job_id) == held[job_id]:  # not claimed again meanwhile
