@@ -67,7 +67,13 @@ class Database:
     @property
     def shown_url(self) -> str:
         """The URL without its password, for messages."""
-        return self.url.render_as_string(hide_password=True)
+        query = {k: "***" if k.lower().endswith("password") else v for k, v in self.url.query.items()}
+        return self.url.set(query=query).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+    def connect_arguments(self) -> dict[str, Any]:
+        """What the URL says to PostgreSQL's client library, the password among it."""
+        _, arguments = self._writer.dialect.create_connect_args(self.url)
+        return {name: value for name, value in arguments.items() if isinstance(value, str | int)}
 
     @property
     def path(self) -> Path | None:
@@ -207,10 +213,12 @@ def parse_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # not chained: an unescaped password is taken for a port, and the cause would show it
         raise UserError(
-            "the ledger's URL cannot be read; write sqlite:///campaign.db or postgresql+psycopg://user@host/name"
-        ) from error
+            "the ledger's URL cannot be read; write sqlite:///campaign.db or postgresql+psycopg://user@host/name "
+            "(in a password write %2F for /, %40 for @, %3A for :)"
+        ) from None
     if backend == "sqlite":
         if parsed.database in {None, "", ":memory:"}:
             raise UserError("the ledger needs a file, for several processes work on it: write sqlite:///campaign.db")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alflow.errors import LedgerError
+from alflow.errors import LedgerError, UserError
 from alflow.ledger import CampaignRow, Ledger
+from alflow.ledger._engine import Database
 from alflow.ledger._events import as_ranges, in_ranges
 from alflow.ledger._types import plain, to_json
 
@@ -98,6 +99,39 @@ def test_a_forked_child_has_its_own_connections(ledger: Ledger, campaign: Campai
     assert child.exitcode == 0
     assert len(ledger.events.list(campaign.id, kind="child")) == 1
     assert ledger.now()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:hunter2@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=hunter2", "postgresql+psycopg://host/db?password=***&user=me"),
+        ("postgresql://me@host/db?sslpassword=hunter2", "postgresql+psycopg://me@host/db?sslpassword=***"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert Database(url).shown_url == shown
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:hunter2/word@host", "postgresql://me@hunter2:word@host:x/db"])
+def test_a_password_that_must_be_escaped_is_not_shown_either(url: str) -> None:
+    try:
+        message = Database(url).shown_url
+    except UserError as error:
+        message = f"{error} {error.__cause__}"
+        assert "%40 for @" in message
+    assert "hunter2" not in message
+
+
+def test_what_a_url_says_reaches_the_client_library() -> None:
+    arguments = Database("postgresql://me:pw@/db?host=/run/sockets&sslmode=require").connect_arguments()
+    assert arguments == {
+        "host": "/run/sockets",
+        "dbname": "db",
+        "user": "me",
+        "password": "pw",
+        "sslmode": "require",
+    }
 
 
 def test_events_can_be_followed(ledger: Ledger, campaign: CampaignRow) -> None:
