@@ -308,17 +308,17 @@ class Claims:
         # a job that another worker has claimed meanwhile shows another fence
         expired = [job for job in connection.execute(query) if fences.get(job.id, job.fence) == job.fence]
         for job in expired:
-            # a job that its worker had claimed but not begun cannot have killed it
-            deaths = job.deaths + (JobState(job.state) is not JobState.LEASED)
+            # a job that its worker had claimed but not begun cannot have killed it, and is no calculation that failed
+            begun = JobState(job.state) is not JobState.LEASED
+            deaths = job.deaths + begun
             state = JobState.QUARANTINED if deaths >= max_deaths else JobState.QUEUED
             message = (
                 f"the process of {job.worker} is gone"
                 if job.id in fences
                 else f"the lease of {job.worker} ran out: it died or lost the database"
             )
-            close_attempt(
-                connection, job.id, job.fence, AttemptState.LOST, kind=FailureKind.WORKER_DIED, message=message
-            )
+            ended = AttemptState.LOST if begun else AttemptState.RELEASED
+            close_attempt(connection, job.id, job.fence, ended, kind=FailureKind.WORKER_DIED, message=message)
             change_job(
                 connection,
                 job.id,

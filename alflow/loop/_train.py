@@ -45,6 +45,7 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     previous = latest_committee(ctx)
     initial = previous if isinstance(previous, NativeCommittee) and previous.spec == ctx.config.committee else None
     seed = ctx.seed(round_row.index, "train")
+    _forget_earlier(scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     committee = train_committee(
         [LabelledStructure(structure=row.structure, properties=row.properties) for row in labels],
@@ -69,6 +70,14 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     error = f", held out: {1000 * held['energy_mae']:.1f} meV/atom" if held else ""
     ctx.report.step("train", f"{committee.n_members} members on {len(labels)} labels, {report.epochs} epochs{error}")
     return metrics
+
+
+def _forget_earlier(scratch: Path) -> None:
+    """Remove the scratch of earlier rounds: a run that was killed after it stored a committee leaves it behind."""
+    campaign = scratch.name.rpartition("-")[0]
+    for folder in scratch.parent.glob(f"{campaign}-*"):
+        if folder != scratch:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def calibrate(

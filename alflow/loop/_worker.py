@@ -268,8 +268,8 @@ class LabelWorker:
         stop = threading.Event()
 
         def beat() -> None:
-            usual = pause = self._config.lease_seconds / 4
-            while not stop.wait(pause):
+            usual, away = self._config.lease_seconds / 4, False
+            while not stop.wait(min(usual, _AWAY_SECONDS) if away else usual):
                 with self._lock:
                     held = dict(self._held)
                 if not held:
@@ -277,11 +277,11 @@ class LabelWorker:
                 try:
                     lost = self._ledger.queue.heartbeat(list(held.items()), self._config.lease_seconds)
                 except LedgerError as error:
-                    if pause == usual:
+                    if not away:
                         self._report.note(f"heartbeat failed, trying again: {error}")
-                    pause = min(usual, _AWAY_SECONDS)
+                    away = True
                     continue
-                pause = usual
+                away = False
                 with self._lock:
                     for job_id in lost:
                         if self._held.get(job_id) == held[job_id]:  # not claimed again meanwhile

@@ -27,7 +27,6 @@ from tests.kill.scene import CAMPAIGN, ENDED, Outcome, Scene, all_points
 from tests.kill.victim import Point
 
 SAMPLE = [
-    Point.of(0, "label", "inside"),
     Point.of(1, "train", "inside"),
     Point.of(1, "explore-dynamics", "inside"),
     Point.of(2, "label", "complete-committed"),
@@ -105,6 +104,6 @@ def test_with_budgets_of_time_nothing_is_lost_or_double(point: Point, quick_scen
 
 
 @pytest.mark.integration
-def test_both_databases_hold_the_same(scene: Scene, undisturbed: Outcome) -> None:
-    scene.finish(at_most=1)
-    assert scene.outcome() == undisturbed
+def test_both_databases_hold_the_same(quick_scene: Scene, undisturbed: Outcome) -> None:
+    quick_scene.finish(at_most=1)
+    assert quick_scene.outcome() == undisturbed

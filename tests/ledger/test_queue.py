@@ -110,8 +110,9 @@ def test_no_job_is_claimed_twice(ledger: Ledger, jobs: list[JobRow]) -> None:
 def test_a_lost_fence_cannot_write(
     ledger: Ledger, campaign: CampaignRow, theory: TheoryRow, jobs: list[JobRow]
 ) -> None:
-    [old] = ledger.queue.claim(WORKER, lease_seconds=0.05)
-    time.sleep(0.1)
+    [old] = ledger.queue.claim(WORKER, lease_seconds=0.2)
+    ledger.queue.start(old.job_id, old.fence)
+    time.sleep(0.25)
     assert ledger.queue.reclaim_expired() == [old.job_id]
     [new] = ledger.queue.claim(OTHER, lease_seconds=60)
     assert (new.job_id, new.fence) == (old.job_id, old.fence + 1)
@@ -184,6 +185,8 @@ def test_a_job_that_was_claimed_but_not_begun_did_not_kill_its_worker(
         assert ledger.queue.reclaim_expired() == [jobs[0].id]
     row = ledger.queue.get(jobs[0].id)
     assert (row.state, row.deaths) == (JobState.QUEUED, 0)
+    assert {a.state for a in ledger.queue.attempts(jobs[0].id)} == {AttemptState.RELEASED}
+    assert ledger.queue.attempts_of(campaign.id) == [], "no calculation failed, so none counts as a failure"
 
 
 def test_a_queued_candidate_is_not_excluded_while_its_job_would_be_paid_for(

@@ -209,8 +209,9 @@ def test_rejection_cancellation_and_quarantine(
     story = told(ledger, ids[1])
     assert "quarantined after missing_file: no PAW data for Pt" in story
     assert "set aside for a person to look at" in story
-    ledger.queue.claim(WORKER, limit=1, lease_seconds=0.02)
-    time.sleep(0.05)
+    [claimed] = ledger.queue.claim(WORKER, limit=1, lease_seconds=0.1)
+    ledger.queue.start(claimed.job_id, claimed.fence)
+    time.sleep(0.15)
     ledger.queue.reclaim_expired()
     assert "was lost (worker_died): the lease of w1 ran out" in told(ledger, ids[2])
 

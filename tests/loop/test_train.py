@@ -41,3 +41,12 @@ def test_a_label_that_another_campaign_has_is_not_learned_while_its_candidate_ma
     learned = {label.label_id for label in small.ledger.committees.labels(committee.id)}
     assert learned
     assert foreign.id not in learned
+
+
+def test_what_a_run_left_that_was_killed_after_training_is_removed(small: CampaignContext) -> None:
+    folder = small.ledger.directory / "training"
+    left, others = (folder / f"campaign-{i}-round-0" for i in (small.campaign_id, small.campaign_id + 10))
+    for path in (left, others):
+        path.mkdir(parents=True)
+    run(small, limits=RunLimits(rounds=2))
+    assert list(folder.iterdir()) == [others]
