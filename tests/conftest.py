@@ -9,14 +9,26 @@ from pathlib import Path
 import pytest
 
 from tests.databases import (
+    backend,
+    databases,
     empty_url,
     postgresql_ledger,
     postgresql_server,
+    postgresql_template,
     sqlite_template,
     url,
 )
 
-__all__ = ["empty_url", "postgresql_ledger", "postgresql_server", "sqlite_template", "url"]
+__all__ = [
+    "backend",
+    "databases",
+    "empty_url",
+    "postgresql_ledger",
+    "postgresql_server",
+    "postgresql_template",
+    "sqlite_template",
+    "url",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,7 @@
 """Databases to test with: SQLite files, and a PostgreSQL server that the tests start and stop themselves.
 
-A test that asks for ``url`` or ``empty_url`` runs on SQLite, and as an integration test on PostgreSQL too.
+A test that asks for ``url`` or ``empty_url`` runs on SQLite, and as an integration test on PostgreSQL too; so does one
+that asks for ``backend``, as everything does that makes campaigns. ``databases`` makes more of them for one test.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy
+
+if TYPE_CHECKING:
+    from alflow.ledger._engine import Database
 
 # alflow is imported inside the fixtures: it loads numpy, and the environment of the tests must be set before that
 
@@ -76,6 +81,11 @@ class PostgresqlServer:
         """Leave nothing behind."""
         shutil.rmtree(self._home, ignore_errors=True)
         self._log.unlink(missing_ok=True)
+
+    def restore(self, dump: Path, name: str) -> None:
+        """Fill a database with what ``pg_dump`` wrote."""
+        command = [str(self._programs / "pg_restore"), "-h", "127.0.0.1", "-p", str(self._port), "-U", "alflow"]
+        subprocess.run([*command, "--exit-on-error", "-d", name, str(dump)], check=True)
 
     def administer(self, *statements: str) -> None:
         """Execute statements outside transactions, such as CREATE DATABASE."""
@@ -168,6 +178,102 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BACKENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)]
+#: for tests whose subject is one of the two
+ON_SQLITE = pytest.mark.parametrize("backend", BACKENDS[:1], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("backend", BACKENDS[1:], indirect=True)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """``sqlite`` or ``postgresql``: where the campaigns of a test keep their ledgers."""
+    return str(request.param)
+
+
+class Databases:
+    """Databases for one test, as many as it wants."""
+
+    def __init__(self, request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._request = request
+        self._folder = folder
+        self._monkeypatch = monkeypatch
+        self._names: list[str] = []
+        self._opened: list[Database] = []
+
+    @property
+    def server(self) -> PostgresqlServer:
+        """The server that the tests share."""
+        server: PostgresqlServer = self._request.getfixturevalue("postgresql_server")
+        return server
+
+    def empty(self, backend: str) -> str:
+        """URL of a database that has no schema yet."""
+        if backend == "sqlite":
+            return f"sqlite:///{self._folder / f'{uuid.uuid4().hex}.db'}"
+        return self._create("")
+
+    def ledger(self, backend: str) -> str:
+        """URL of a fresh ledger."""
+        if backend == "sqlite":
+            url = self.empty(backend)
+            shutil.copy(self._request.getfixturevalue("sqlite_template"), url.removeprefix("sqlite:///"))
+            return url
+        return self.copy(self._request.getfixturevalue("postgresql_template"))
+
+    def copy(self, url: str) -> str:
+        """URL of a copy of a database of the server, on which nobody works."""
+        return self._create(f"TEMPLATE {url.rpartition('/')[2]}")
+
+    def restore(self, dump: Path) -> str:
+        """URL of a database made of what ``pg_dump`` wrote."""
+        url = self._create("")
+        self.server.restore(dump, url.rpartition("/")[2])
+        return url
+
+    def _create(self, how: str) -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        self.server.administer(f"CREATE DATABASE {name} {how}")
+        if not self._names:
+            self._monkeypatch.setenv("ALFLOW_LEDGER_FILES", str(self._folder / "files"))
+            self._record_connections()
+        self._names.append(name)
+        return f"{self.server.url}/{name}"
+
+    def _record_connections(self) -> None:
+        # campaigns that a test leaves open as a killed run does: psycopg warns when such a connection is collected
+        from alflow.ledger._engine import Database
+
+        initialise = Database.__init__
+
+        def recorded(database: Database, *arguments: Any) -> None:
+            initialise(database, *arguments)
+            self._opened.append(database)
+
+        self._monkeypatch.setattr(Database, "__init__", recorded)
+
+    def remove(self) -> None:
+        """Close what is open and drop what was made."""
+        for database in self._opened:
+            database.close()
+        if self._names:
+            self.server.administer(*(f"DROP DATABASE {name} WITH (FORCE)" for name in self._names))
+
+
+@pytest.fixture
+def databases(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databases]:
+    """Make databases for one test."""
+    made = Databases(request, tmp_path, monkeypatch)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: PostgresqlServer) -> str:
+    """A ledger that nobody opens, from which others are copied."""
+    from alflow.ledger import upgrade_ledger
+
+    postgresql_server.administer("CREATE DATABASE template_ledger")
+    upgrade_ledger(f"{postgresql_server.url}/template_ledger")
+    return f"{postgresql_server.url}/template_ledger"
 
 
 @pytest.fixture(params=BACKENDS)

@@ -13,7 +13,7 @@ from alflow.cli._errors import ExitCode
 from alflow.cli._options import CampaignArgument, JsonOption, LedgerOption, WorkerConfigOption
 from alflow.cli._output import plural, print_json
 from alflow.cli._target import find_target, missing_sqlite_file
-from alflow.errors import AlflowError, ConfigError, UserError
+from alflow.errors import AlflowError, ConfigError, NotFoundError, UserError
 
 if TYPE_CHECKING:
     from alflow.config import LoadedCampaign
@@ -168,6 +168,9 @@ def _examine_ledger(url: str) -> Iterator[Finding]:
         return
     try:
         problems = check_ledger(url)
+    except NotFoundError:  # an empty database of PostgreSQL
+        yield Finding(what="ledger", ok=None, text=f"{mask_url(url)} is empty: `alflow run` makes a ledger of it")
+        return
     except AlflowError as error:
         problems = [str(error)]
     for problem in problems:

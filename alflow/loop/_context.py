@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,12 +168,16 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
                     "never mix: restore the settings, or give the campaign a new name"
                 )
         if row.config != stored:
-            changed = {name: row.config.get(name) for name in ("campaign", "theory")} != {
-                name: stored[name] for name in ("campaign", "theory")
-            }
+            changed = _described(row.config) != _described(stored)
             reason = "the campaign file was changed" if changed else "the campaign file was moved"
             row = ledger.campaigns.update_config(row.id, stored, reason)
             if changed and row.state is CampaignState.STOPPED:
                 ledger.campaigns.set_state(row.id, CampaignState.ACTIVE, "the campaign file was changed after the stop")
                 row = ledger.campaigns.get(row.id)
         return row
+
+
+def _described(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how a campaign goes on: where its file and its ledger lie does not."""
+    campaign = {key: value for key, value in (stored.get("campaign") or {}).items() if key != "ledger"}
+    return {"campaign": campaign, "theory": stored.get("theory")}

@@ -1,4 +1,7 @@
-"""What the command-line tests share: a way to run commands in this process."""
+"""What the command-line tests share: a way to run commands in this process, and campaigns to run them on.
+
+Tests of campaigns run on SQLite, and as integration tests on PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,23 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner
+
+from tests.databases import Databases, PostgresqlServer
+
+TINY = """\
+name: tiny
+elements: [Cu, Au]
+ledger: {ledger}
+theory: {{labeler: emt}}
+round0: {{prototypes: [fcc], n_spread: 4, max_atoms: 4}}
+sources:
+  - {{kind: perturb, n: 6}}
+committee: {{n_members: 2, channels: 4, l_max: 1, l_product: 1, n_layers: 1, n_radial: 4, hidden: 8}}
+training: {{max_epochs: {epochs}}}
+selection: {{batch: 3}}
+budget: {{labels: {labels}}}
+approval: {approval}
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +52,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def alflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in an empty directory of its own, as a shell would without any ALFLOW_ variable."""
-    for name in ("ALFLOW_LEDGER", "ALFLOW_CAMPAIGN", "ALFLOW_DEBUG"):
+    for name in ("ALFLOW_LEDGER", "ALFLOW_LEDGER_FILES", "ALFLOW_CAMPAIGN", "ALFLOW_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
@@ -51,6 +71,22 @@ def alflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     return run
 
 
+WriteTiny = Callable[..., Path]
+
+
+@pytest.fixture
+def write_tiny(alflow: Run, backend: str, databases: Databases) -> WriteTiny:
+    """Write the file of a campaign that is small enough to be run; the ledger stays when it is written anew."""
+    ledger = "sqlite:///tiny.db" if backend == "sqlite" else databases.ledger(backend)
+
+    def write(*, labels: int = 9, approval: str = "auto", epochs: int = 2, ledger: str = ledger) -> Path:
+        path = Path("campaign.yaml")
+        path.write_text(TINY.format(ledger=ledger, labels=labels, approval=approval, epochs=epochs))
+        return path
+
+    return write
+
+
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
     """A campaign in a ledger, made without running the loop.
@@ -67,16 +103,36 @@ class Campaign:
 
 
 @pytest.fixture
-def campaign(alflow: Run, tmp_path: Path, made_campaign: Campaign) -> Campaign:
+def campaign(
+    alflow: Run, tmp_path: Path, request: pytest.FixtureRequest, backend: str, databases: Databases
+) -> Campaign:
     """A campaign of its own for one test, in the working directory."""
-    for path in made_campaign.file.parent.iterdir():
+    made: Campaign = request.getfixturevalue("made_campaign" if backend == "sqlite" else "made_postgresql_campaign")
+    for path in made.file.parent.iterdir():
         shutil.copy2(path, tmp_path)
-    url = made_campaign.url.replace(str(made_campaign.file.parent), str(tmp_path))
-    return replace(made_campaign, file=tmp_path / made_campaign.file.name, url=url)
+    file = tmp_path / made.file.name
+    if backend == "sqlite":
+        return replace(made, file=file, url=made.url.replace(str(made.file.parent), str(tmp_path)))
+    url = databases.copy(made.url)
+    file.write_text(file.read_text().replace(made.url, url))
+    return replace(made, file=file, url=url)
 
 
 @pytest.fixture(scope="session")
 def made_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The campaign that tests copy, on SQLite."""
+    return make(tmp_path_factory.mktemp("campaign") / "campaign.yaml", None)
+
+
+@pytest.fixture(scope="session")
+def made_postgresql_campaign(tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgresqlServer) -> Campaign:
+    """The same on PostgreSQL."""
+    postgresql_server.administer("CREATE DATABASE made_campaign")
+    folder = tmp_path_factory.mktemp("campaign")
+    return make(folder / "campaign.yaml", f"{postgresql_server.url}/made_campaign")
+
+
+def make(file: Path, url: str | None) -> Campaign:
     """Write a campaign file and fill its ledger with candidates in every state that people ask about."""
     import numpy as np
     from ase.build import bulk
@@ -87,8 +143,8 @@ def made_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     from alflow.ledger import CandidateState, LabelKind, NewCandidate, Stream, WorkerIdentity, open_ledger
     from alflow.structures import Structure
 
-    file = tmp_path_factory.mktemp("campaign") / "campaign.yaml"
-    file.write_text(init_template("ni-pt", ["Ni", "Pt"], "emt"))
+    content = init_template("ni-pt", ["Ni", "Pt"], "emt")
+    file.write_text(content if url is None else content.replace("sqlite:///ni-pt.db", url))
     loaded = load_campaign(file)
     config, labeler = loaded.config, get_labeler("emt")
     ledger = open_ledger(loaded.ledger_url)

@@ -18,31 +18,10 @@ from alflow.labelers import get_labeler
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from tests.cli.conftest import Campaign, Run
-
-TINY = """\
-name: tiny
-elements: [Cu, Au]
-ledger: sqlite:///tiny.db
-theory: {{labeler: emt}}
-round0: {{prototypes: [fcc], n_spread: 4, max_atoms: 4}}
-sources:
-  - {{kind: perturb, n: 6}}
-committee: {{n_members: 2, channels: 4, l_max: 1, l_product: 1, n_layers: 1, n_radial: 4, hidden: 8}}
-training: {{max_epochs: {epochs}}}
-selection: {{batch: 3}}
-budget: {{labels: {labels}}}
-approval: {approval}
-"""
+    from tests.cli.conftest import Campaign, Run, WriteTiny
 
 
-def write_tiny(*, labels: int = 9, approval: str = "auto", epochs: int = 2) -> Path:
-    path = Path("campaign.yaml")
-    path.write_text(TINY.format(labels=labels, approval=approval, epochs=epochs))
-    return path
-
-
-def test_a_campaign_from_plan_to_report(alflow: Run) -> None:
+def test_a_campaign_from_plan_to_report(alflow: Run, write_tiny: WriteTiny) -> None:
     write_tiny()
     planned = alflow("plan", "--json").json()
     assert {item["stream"] for item in planned["items"]} == {"design"}
@@ -76,7 +55,7 @@ def test_a_campaign_from_plan_to_report(alflow: Run) -> None:
     assert "<html" in page.read_text()[:500].lower()
 
 
-def test_approval_by_a_person(alflow: Run) -> None:
+def test_approval_by_a_person(alflow: Run, write_tiny: WriteTiny) -> None:
     write_tiny(approval="manual")
     waiting = alflow("run", "--json")
     assert waiting.json()["state"] == "waiting"
@@ -124,7 +103,7 @@ def structures(n: int) -> list[Atoms]:
     return made
 
 
-def test_add_recognises_copies(alflow: Run) -> None:
+def test_add_recognises_copies(alflow: Run, write_tiny: WriteTiny) -> None:
     write_tiny()
     write("new.extxyz", structures(3), format="extxyz")
     assert alflow("add", "new.extxyz", "--json").json()["pooled"] == 3
@@ -140,7 +119,7 @@ def test_add_recognises_copies(alflow: Run) -> None:
     assert "name at least one file" in alflow("add", "campaign.yaml", code=1).stderr
 
 
-def test_import_takes_labels_of_the_campaigns_theory(alflow: Run) -> None:
+def test_import_takes_labels_of_the_campaigns_theory(alflow: Run, write_tiny: WriteTiny) -> None:
     write_tiny()
     labelled, emt = [], get_labeler("emt")
     for atoms in structures(3):
@@ -166,7 +145,7 @@ def test_what_needs_the_campaign_file(alflow: Run, campaign: Campaign) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_continues(alflow: Run, number: signal.Signals) -> None:
+def test_interrupted_run_continues(alflow: Run, write_tiny: WriteTiny, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM in the middle of a training: a clean word, and the same command goes on."""
     write_tiny(epochs=100_000)
     process = subprocess.Popen(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alflow.config import load_campaign
+from tests.databases import ON_SQLITE
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Campaign, Run
@@ -70,6 +71,10 @@ def test_check_of_a_worker_file(alflow: Run) -> None:
 def test_check_of_a_ledger(alflow: Run, campaign: Campaign) -> None:
     assert "✓ ledger" in alflow("check").stdout
     assert alflow("check", "-L", campaign.url, "--json").json()["ok"] is True
+
+
+@ON_SQLITE
+def test_check_of_a_damaged_file(alflow: Run, campaign: Campaign) -> None:
     database = Path(campaign.url.removeprefix("sqlite:///"))
     database.write_bytes(b"this is no database" * 300)
     found = alflow("check", code=1)

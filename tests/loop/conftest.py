@@ -1,4 +1,7 @@
-"""Small real campaigns: EMT, cells of one to three atoms, a committee that trains in a second."""
+"""Small real campaigns: EMT, cells of one to three atoms, a committee that trains in a second.
+
+Every test that makes one runs on SQLite, and as an integration test on PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 import yaml
 
 from alflow.loop import CampaignContext, open_campaign
+from tests.databases import Databases
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -40,10 +44,15 @@ def write_campaign(directory: Path, **changes: Any) -> Path:
 
 
 @pytest.fixture
-def make_campaign(tmp_path: Path) -> MakeCampaign:
-    """Write campaign files below the test's folder."""
+def make_campaign(tmp_path: Path, backend: str, databases: Databases) -> MakeCampaign:
+    """Write campaign files below the test's folder; each folder has a ledger of its own, as on SQLite by default."""
+    ledgers: dict[str, str] = {}
 
     def make(folder: str = "campaign", **changes: Any) -> Path:
+        if backend == "postgresql":
+            if folder not in ledgers:
+                ledgers[folder] = databases.ledger(backend)
+            changes = {"ledger": ledgers[folder]} | changes
         return write_campaign(tmp_path / folder, **changes)
 
     return make

@@ -65,9 +65,11 @@ def test_a_stopped_campaign_does_nothing_until_it_is_resumed_or_its_file_changes
     again = run(small)
     assert again.did_nothing
     assert again.labels == 0
-    moved = open_campaign(make_campaign("elsewhere"), ledger_url=small.ledger.url)
-    assert moved.campaign_id == small.campaign_id
-    assert moved.campaign.state is CampaignState.STOPPED
+    # to another folder, and to a ledger that is now called otherwise, as after `alflow db copy`
+    for moved_file in (make_campaign("elsewhere"), make_campaign("renamed", ledger="sqlite:///renamed.db")):
+        moved = open_campaign(moved_file, ledger_url=small.ledger.url)
+        assert moved.campaign_id == small.campaign_id
+        assert moved.campaign.state is CampaignState.STOPPED
     changed = open_campaign(make_campaign(budget={"rounds": 4}))
     assert changed.campaign.state is CampaignState.ACTIVE
     assert run(changed).rounds == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from alflow.ledger import (
 )
 from alflow.potentials import Calibration, KindCalibration
 from alflow.structures import Properties, Structure
+from tests.databases import BACKENDS, PostgresqlServer
 
 REFERENCES = {"Ni": -5.0, "Pt": -6.0}
 DEPTHS: dict[tuple[str, ...], float] = {
@@ -242,11 +244,17 @@ def play_hull(player: Player, row: RoundRow) -> None:
     ledger.hulls.add(row.id, entries, stable, {"unconfirmed": []})
 
 
-@pytest.fixture(scope="session")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+@pytest.fixture(scope="session", params=BACKENDS)
+def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """A ledger with one finished campaign and one that has not begun."""
-    path: Path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    with open_ledger(f"sqlite:///{path}") as opened:
+    folder: Path = tmp_path_factory.mktemp("ledger")
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    if request.param == "postgresql":
+        server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+        name = f"report_{uuid.uuid4().hex}"  # made again where tests of SQLite came between
+        server.administer(f"CREATE DATABASE {name}")
+        url = f"{server.url}/{name}"
+    with open_ledger(url, directory=folder / "files") as opened:
         play(opened)
         opened.campaigns.create("empty", "", {"campaign": {"elements": ["Cu"]}, "theory": "f" * 64}, 1)
         yield opened
