@@ -126,4 +126,10 @@ db_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look aft
 _add(db_app, _db.upgrade, "upgrade", "alflow db upgrade")
 _add(db_app, _db.stats, "stats", "alflow db stats --json")
 _add(db_app, _db.backup, "backup", "alflow db backup --output backup.db")
+_add(
+    db_app,
+    _db.copy,
+    "copy",
+    "alflow db copy campaign.db 'postgresql+psycopg://me:${PASSWORD}@host/campaign' --files /shared/campaign.files",
+)
 app.add_typer(db_app, name="db", rich_help_panel=_MACHINES)

@@ -6,6 +6,8 @@ stored as opaque JSON, so the ledger knows no floor above it.
 """
 
 from alflow.ledger._columns import CandidateColumn, ColumnKind
+from alflow.ledger._copy import CopyReport, copy_ledger
+from alflow.ledger._copy_files import CopyProgress
 from alflow.ledger._ledger import Ledger, open_ledger, upgrade_ledger
 from alflow.ledger._rows import (
     ArtifactRow,
@@ -56,6 +58,8 @@ __all__ = [
     "ColumnKind",
     "CommitteeLabel",
     "CommitteeRow",
+    "CopyProgress",
+    "CopyReport",
     "EventRow",
     "HullRow",
     "JobRow",
@@ -77,6 +81,7 @@ __all__ = [
     "WorkerIdentity",
     "backup_ledger",
     "check_ledger",
+    "copy_ledger",
     "is_alive",
     "open_ledger",
     "upgrade_ledger",
