@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, LargeBinary, MetaData, Text
+from sqlalchemy import JSON, Double, LargeBinary, MetaData
 from sqlalchemy.orm import DeclarativeBase
+
+from alflow.ledger._types import Words
 
 CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -21,7 +23,7 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=CONVENTION)
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads it from the class
-        str: Text(),
+        str: Words(),
         float: Double(),
         dict[str, Any]: JSON(),
         list[Any]: JSON(),

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from alflow.errors import CampaignBusyError, LeaseLostError, NotFoundError, UserError
 from alflow.ledger import _tables as t
-from alflow.ledger._engine import Database, now, table_columns
+from alflow.ledger._engine import Database, insert_or_ignore, now, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import CampaignRow, iso, maybe_iso
 from alflow.ledger._states import CAMPAIGN_TRANSITIONS, CampaignState, check_transition
@@ -72,14 +72,6 @@ class Campaigns:
         """
         digest = config_hash(config)
         with self._database.write() as connection:
-            old = connection.execute(select(*table_columns(t.Campaign)).where(t.Campaign.name == name)).first()
-            if old is not None:
-                if old.config_hash != digest:
-                    raise UserError(
-                        f"the ledger already holds a campaign {name!r} with another configuration; "
-                        "choose another name or update its configuration"
-                    )
-                return _row(old)
             new = {
                 "name": name,
                 "goal": goal,
@@ -89,7 +81,17 @@ class Campaigns:
                 "state": CampaignState.ACTIVE,
                 "reason": "created",
             }
-            campaign_id = connection.execute(insert(t.Campaign).returning(t.Campaign.id), new).scalar_one()
+            # not looked up before: on PostgreSQL two that begin at once would both find nothing
+            statement = insert_or_ignore(connection, t.Campaign).returning(t.Campaign.id)
+            campaign_id = connection.scalar(statement, new)
+            if campaign_id is None:
+                old = _select(connection, name)
+                if old.config_hash != digest:
+                    raise UserError(
+                        f"the ledger already holds a campaign {name!r} with another configuration; "
+                        "choose another name or update its configuration"
+                    )
+                return _row(old)
             record(connection, "campaign", f"campaign {name} was created", campaign_id=campaign_id, actor=actor)
             return _row(_select(connection, campaign_id))
 

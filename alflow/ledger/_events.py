@@ -14,6 +14,8 @@ from alflow.ledger._rows import EventRow, iso
 from alflow.ledger._types import AnyRow, plain
 
 Ranges = list[list[int]]
+#: of the column: SQLite takes longer texts, PostgreSQL refuses them
+_ACTOR_LENGTH = 200
 
 
 def as_ranges(ids: Iterable[int]) -> Ranges:
@@ -51,7 +53,7 @@ def record(
         "candidate_id": candidate_id,
         "job_id": job_id,
         "payload": plain(payload or {}),
-        "actor": actor,
+        "actor": actor[:_ACTOR_LENGTH],
     }
     return int(connection.execute(insert(t.Event).returning(t.Event.id), row).scalar_one())
 

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import BigInteger, Double, Integer, Row, String
+from sqlalchemy import BigInteger, Dialect, Double, Integer, Row, String, Text, TypeDecorator
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -19,6 +19,17 @@ from sqlalchemy.sql.functions import FunctionElement
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 #: primary keys: 64 bits on both databases (SQLite only numbers rows by itself for INTEGER)
 Key = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Words(TypeDecorator[str]):
+    """Text that both databases take: PostgreSQL refuses NUL, which the logs of crashed programs are full of."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Mark what cannot be stored."""
+        return value if value is None else value.replace("\x00", "\ufffd")
 
 
 class clock(FunctionElement[float]):  # noqa: N801  reads as the SQL function it is

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import time
 from itertools import product
+from threading import Barrier, Thread
 
 import pytest
 
 from alflow.errors import CampaignBusyError, LeaseLostError, NotFoundError, TransitionError, UserError
-from alflow.ledger import CampaignRow, CampaignState, Ledger
+from alflow.ledger import CampaignRow, CampaignState, Ledger, open_ledger
 from alflow.ledger._states import CAMPAIGN_TRANSITIONS
 
 
@@ -16,6 +17,25 @@ def test_creating_again_is_the_same_campaign(ledger: Ledger, campaign: CampaignR
         ledger.campaigns.create("Ni-Pt", "stable compounds", {"elements": ["Cu"]}, 1)
     assert ledger.campaigns.list() == [campaign]
     assert ledger.campaigns.get("Ni-Pt") == ledger.campaigns.get(campaign.id) == campaign
+
+
+def test_runs_that_begin_at_once_make_one_campaign(url: str) -> None:
+    """PostgreSQL does not let one writer wait for the other before it looks."""
+    together, found = Barrier(4), []
+
+    def create() -> None:
+        with open_ledger(url) as ledger:
+            ledger.now()
+            together.wait(30)
+            found.append(ledger.campaigns.create("new", "", {}, 1).id)
+
+    threads = [Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 4
+    assert len(set(found)) == 1
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(ledger: Ledger, campaign: CampaignRow) -> None:

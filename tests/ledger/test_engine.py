@@ -143,6 +143,15 @@ def test_events_can_be_followed(ledger: Ledger, campaign: CampaignRow) -> None:
     assert events[0].actor == "clock"
 
 
+def test_what_only_one_database_takes_is_stored_by_both(ledger: Ledger) -> None:
+    """PostgreSQL refuses NUL, which logs of crashed programs hold, and texts longer than their column."""
+    ledger.events.add("log", "cut off\x00\x00", payload={"tail": "\x00"}, actor="flow run " + "otter" * 100)
+    [event] = ledger.events.list(kind="log")
+    assert event.message == "cut off\ufffd\ufffd"
+    assert event.payload == {"tail": "\x00"}
+    assert event.actor.startswith("flow run otter")
+
+
 def test_ranges() -> None:
     ids = [5, 1, 2, 3, 9, 3]
     assert as_ranges(ids) == [[1, 3], [5, 5], [9, 9]]
