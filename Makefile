@@ -58,7 +58,7 @@ test: check  ## checks, then every test but the integration and slow ones
 	$(PYTEST) -m "not integration and not slow"
 
 test-integration: $(VENV)/.with-test  ## tests that need servers, build packages or kill processes
-	$(PYTEST) -m integration $(MAY_BE_EMPTY)
+	$(PYTEST) -m "integration and not slow" $(MAY_BE_EMPTY)
 
 test-slow: $(VENV)/.with-test  ## long tests, run by hand for a release
 	$(PYTEST) -m slow $(MAY_BE_EMPTY)

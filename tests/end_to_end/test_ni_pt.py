@@ -17,6 +17,7 @@ from alflow.discovery import hull_energies
 from alflow.explore import EnumerateSettings, EnumerateSource, ExploreContext
 from alflow.loop import open_campaign, run
 from alflow.loop._stop import count_labels
+from tests.databases import Databases
 
 pytestmark = pytest.mark.slow
 
@@ -57,14 +58,19 @@ def envelope(x: np.ndarray, energy: np.ndarray, at: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("seed", range(5))
+# what is chosen does not depend on the database (tests/loop), so one seed is enough for the other one
+@pytest.mark.parametrize(
+    ("seed", "backend"),
+    [*((seed, "sqlite") for seed in range(5)), pytest.param(0, "postgresql", marks=pytest.mark.integration)],
+    indirect=["backend"],
+)
 def test_the_demo_finds_the_hull_for_a_small_part_of_brute_force(
-    seed: int, reference: Reference, root: Path, tmp_path: Path
+    seed: int, backend: str, databases: Databases, reference: Reference, root: Path, tmp_path: Path
 ) -> None:
     shutil.copy(root / "examples/ni-pt/campaign.yaml", tmp_path)
     path = tmp_path / "campaign.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"seed": seed}))
-    ctx = open_campaign(path)
+    ctx = open_campaign(path, ledger_url=None if backend == "sqlite" else databases.ledger(backend))
     run(ctx)
 
     labels = ctx.ledger.labels.accepted(ctx.theory.id, ctx.campaign_id)
