@@ -72,7 +72,7 @@ def copy_ledger(
     directory
         where the files of the copy go; None: beside an SQLite file, else where ``ALFLOW_LEDGER_FILES`` says
     progress
-        told what is done, some hundred times
+        told how far the copy is, after every file and every thousand rows
 
     Raises
     ------

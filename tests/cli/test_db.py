@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from alflow.cli._db import _for_campaign_file
-from tests.databases import ON_POSTGRESQL
+from tests.databases import ON_POSTGRESQL, ON_SQLITE
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Campaign, Run, WriteTiny
@@ -85,6 +86,7 @@ def test_a_campaign_goes_on_in_a_copy(
     if backend == "sqlite":
         found = alflow("db", "copy", "campaign.yaml", "new.db")
         assert f"  ledger: sqlite:///{Path('new.db').resolve()}\n" in found.stderr
+        assert len(found.stderr.splitlines()) == 4, "no bar where nobody watches"
     else:
         url = databases.empty(backend).replace("@", ":hunter2@")
         found = alflow("db", "copy", "old.db", url, "--files", "shared")
@@ -103,6 +105,17 @@ def test_a_campaign_goes_on_in_a_copy(
     assert "✓ ledger" in alflow("check").stdout
     assert len(alflow("ls", "--json").json()) > len(before)
     assert alflow("ls", "-L", "old.db", "--json").json() == before
+
+
+@ON_SQLITE
+def test_a_bar_shows_on_a_terminal(alflow: Run, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    terminal = Console(file=StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("alflow.cli._console.stderr", lambda: terminal)
+    alflow("db", "copy", "campaign.yaml", "new.db")
+    assert isinstance(terminal.file, StringIO)
+    assert "comparing" in terminal.file.getvalue()
 
 
 def test_a_copy_as_json(alflow: Run, campaign: Campaign, databases: Databases, backend: str) -> None:
