@@ -17,7 +17,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+# loadgroup: tests that share a server run in one process
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 # pytest ends with 5 when nothing carries the marker: for a tier that may be empty that is a remark, not a failure.
 MAY_BE_EMPTY := || { code=$$?; test $$code -eq 5 && echo "no test carries this marker"; }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from prefect import runtime
 from pydantic import Field
+
+from alflow.config import load_campaign, mask_url
+from alflow.errors import AlflowError
+from alflow.loop import locate_campaign
 
 CampaignName = Annotated[
     str,
@@ -23,7 +26,10 @@ Hours = Annotated[float, Field(gt=0)]
 
 
 def run_name() -> str:
-    """Name a flow run by its flow and campaign."""
-    path = Path(str(runtime.flow_run.parameters.get("campaign", "")))
-    named_by_folder = path.stem == "campaign" and path.parent.name
-    return f"{runtime.flow_run.flow_name} {path.parent.name if named_by_folder else path.stem}"
+    """Name a flow run by its flow and campaign; by what was given where that is no campaign, as the run will say."""
+    given = str(runtime.flow_run.parameters.get("campaign", ""))
+    try:
+        name = load_campaign(locate_campaign(given)).config.name
+    except AlflowError:
+        name = mask_url(given)
+    return f"{runtime.flow_run.flow_name} {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from alflow.loop import CampaignContext, RunLimits, RunState, locate_campaign, o
 
 RETRY_SECONDS = [5.0, 30.0, 120.0]
 """Waiting times before a step is tried again after the database or the file system failed."""
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # of a source's settings, which tells a person nothing
 _FINAL = (LeaseLostError, CampaignBusyError, LedgerVersionError)
 
 
@@ -39,10 +41,11 @@ class StepTasks:
 
     def __call__(self, name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Run one step; what it failed for passes on unchanged once its repetitions are used up."""
+        shown = _DIGEST.sub("", name)
 
         @task(
-            name=name.split("-")[0] if name.startswith("explore-") else name,
-            task_run_name=f"round {self._report.round_index}: {name}",
+            name=shown,
+            task_run_name=f"round {self._report.round_index}: {shown}",
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=len(RETRY_SECONDS),

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _drive, _look, _models, _queue, _start
+from alflow.cli import _data, _db, _deploy, _drive, _look, _models, _queue, _start
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -102,6 +102,8 @@ _add(app, _drive.approve, "approve", "alflow approve 12 15 18", panel=_CAMPAIGN)
 _add(app, _drive.pin, "pin", "alflow pin 42 --reason 'looks like L1_0'", panel=_CAMPAIGN)
 _add(app, _drive.exclude, "exclude", "alflow exclude 43 --reason 'unphysical stacking'", panel=_CAMPAIGN)
 
+_add(app, _deploy.deploy, "deploy", "alflow deploy campaign.yaml --cron '0 2 * * *' --labels 50", panel=_CAMPAIGN)
+
 _add(app, _look.ls, "ls", "alflow ls 'Ni,Pt,u>1,state=pooled,e_hull<0.05' -c id,formula,u -s -u", panel=_LOOK)
 _add(app, _look.show, "show", "alflow show 42", panel=_LOOK)
 _add(app, _look.why, "why", "alflow why 42", panel=_LOOK)
@@ -112,6 +114,7 @@ _add(app, _data.import_, "import", "alflow import labels.extxyz --theory pbe-500
 _add(app, _data.export, "export", "alflow export 'Ni,state=labelled' --output train.extxyz", panel=_DATA)
 
 _add(app, _drive.worker, "worker", "alflow worker --until idle --config alflow-worker.yaml", panel=_MACHINES)
+_add(app, _deploy.upkeep, "upkeep", "alflow upkeep --keep-committees 3", panel=_MACHINES)
 _add(app, _models.train, "train", "alflow train train.extxyz --output model", panel=_MACHINES)
 _add(app, _models.evaluate, "eval", "alflow eval model test.extxyz --json", panel=_MACHINES)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from alflow.loop._reporter import counted
 
-CONTINUES = "the same command continues"
+CONTINUES = "the next run goes on from there"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alflow.ledger import CampaignState
 from alflow.report._data import Compound, Fate, ReportData
 from alflow.report._findings import with_findings
 from alflow.report._gather import gather
@@ -46,7 +47,7 @@ def _markdown(data: ReportData) -> Iterator[str]:
     if data.goal:
         yield f"*{_plain(data.goal)}*"
         yield ""
-    if data.reason:
+    if data.reason and data.state != CampaignState.ACTIVE:
         yield f"{_plain(data.reason)}"
         yield ""
     yield from _compounds(data)
