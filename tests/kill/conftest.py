@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.databases import PostgresqlServer, running_server
-from tests.kill.scene import Outcome, Scene
+from tests.kill.scene import ROUNDS, Outcome, Scene
 
 
 @pytest.fixture(scope="session")
@@ -43,50 +43,89 @@ def database(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@contextmanager
-def new_scene(
-    request: pytest.FixtureRequest, paths: pytest.TempPathFactory, database: str, *, prepared: bool
-) -> Iterator[Scene]:
-    """Make a campaign; end its processes and drop its database when the block ends."""
-    directory = paths.mktemp("campaign")
-    name = f"kill_{uuid.uuid4().hex}"
-    if database == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), directory / "campaign.db")
-        url = f"sqlite:///{directory / 'campaign.db'}"
-    else:
-        server: PostgresqlServer = request.getfixturevalue("crashing_server")
-        server.administer(f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('template')}")
-        url = f"{server.url}/{name}"
-    scene = Scene(directory=directory, url=url, prepared=prepared)
-    scene.write()
-    try:
-        yield scene
-    finally:
-        scene.end_all()
-        if database != "sqlite":
-            server.administer(f"DROP DATABASE {name} WITH (FORCE)")
+class Stage:
+    """Makes scenes: the campaign as it stands at the beginning, or before a later round of an undisturbed run.
+
+    Beginning at a later round spares a kill in that round what has been killed elsewhere.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest, paths: pytest.TempPathFactory) -> None:
+        self._request, self._paths = request, paths
+        self._kept: dict[tuple[str, int], Scene] = {}
+
+    @contextmanager
+    def scene(self, database: str, *, before_round: int = 0, prepared: bool = True) -> Iterator[Scene]:
+        """Make a scene; end its processes and drop its database when the block ends."""
+        if before_round > 0 and (database, before_round) not in self._kept:
+            self._keep_rounds(database)
+        made = self._copy(database, self._kept.get((database, before_round)), prepared=prepared)
+        try:
+            yield made
+        finally:
+            made.end_all()
+            if database != "sqlite":
+                self._server.administer(f"DROP DATABASE {made.name} WITH (FORCE)")
+
+    def _keep_rounds(self, database: str) -> None:
+        with self.scene(database) as made:
+            for index in range(1, ROUNDS):
+                command = made.run_rounds(1)
+                assert command.wait() == 0, command.output()
+                self._kept[database, index] = self._copy(database, made, prepared=True)
+
+    def _copy(self, database: str, old: Scene | None, *, prepared: bool) -> Scene:
+        directory = self._paths.mktemp("campaign")
+        name = f"kill_{uuid.uuid4().hex}"
+        if old is not None:
+            shutil.copytree(old.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.log"))
+        if database == "sqlite":
+            url = f"sqlite:///{directory / 'campaign.db'}"
+            if old is None:
+                shutil.copy(self._request.getfixturevalue("sqlite_template"), directory / "campaign.db")
+        else:
+            url = f"{self._server.url}/{name}"
+            template = self._request.getfixturevalue("template") if old is None else old.name
+            self._server.administer(
+                # the command has ended, its connections may take a moment longer
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'",
+                f"CREATE DATABASE {name} TEMPLATE {template}",
+                # a copied sequence has numbers in hand that the log does not know of: a crash would give them out again
+                "CHECKPOINT",
+            )
+        scene = Scene(directory=directory, url=url, prepared=prepared)
+        scene.write()
+        return scene
+
+    @property
+    def _server(self) -> PostgresqlServer:
+        server: PostgresqlServer = self._request.getfixturevalue("crashing_server")
+        return server
+
+
+@pytest.fixture(scope="session")
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """Where scenes come from."""
+    return Stage(request, tmp_path_factory)
 
 
 @pytest.fixture
-def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Scene]:
+def scene(stage: Stage, database: str) -> Iterator[Scene]:
     """A campaign whose commands are started as a shell would."""
-    with new_scene(request, tmp_path_factory, database, prepared=False) as made:
+    with stage.scene(database, prepared=False) as made:
         yield made
 
 
 @pytest.fixture
-def quick_scene(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database: str
-) -> Iterator[Scene]:
+def quick_scene(stage: Stage, database: str) -> Iterator[Scene]:
     """A campaign whose commands are forked from a prepared process."""
-    with new_scene(request, tmp_path_factory, database, prepared=True) as made:
+    with stage.scene(database) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def undisturbed(stage: Stage) -> Outcome:
     """What the campaign leaves when nobody touches it."""
-    with new_scene(request, tmp_path_factory, "sqlite", prepared=False) as made:
+    with stage.scene("sqlite", prepared=False) as made:
         made.finish(at_most=1)
         assert made.losses() == []
         return made.outcome()

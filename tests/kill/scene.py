@@ -28,6 +28,8 @@ COMMAND_SECONDS = 300.0
 ENDED = (0, 3)
 """Exit codes of a run that came to its end: a stopping rule, or nothing left to do."""
 
+ROUNDS = 3
+
 CAMPAIGN: dict[str, Any] = {
     "name": "killed",
     "elements": ["Ni", "Pt"],
@@ -38,8 +40,9 @@ CAMPAIGN: dict[str, Any] = {
     "sources": [
         {"kind": "enumerate", "max_atoms": 3},
         {"kind": "perturb", "n": 4, "rattle": 0.01, "strain": 0.002, "volume": 0.002},
-        {"kind": "relax", "max_starts": 4, "max_steps": 25, "propose_unconverged": True},
-        {"kind": "dynamics", "walkers": 2, "steps": 12, "save_every": 4, "min_atoms": 4, "u_limit": 20},
+        # nothing ends early by uncertainty, so that there is a middle in which to be killed
+        {"kind": "relax", "max_starts": 4, "max_steps": 20, "propose_unconverged": True, "u_limit": 1000.0},
+        {"kind": "dynamics", "walkers": 2, "steps": 12, "save_every": 6, "min_atoms": 4, "u_limit": 1000.0},
     ],
     "committee": {"n_members": 2, "channels": 4, "l_max": 2, "l_product": 1, "hidden": 8, "r_max": 4.0},
     # a checkpoint after every epoch of several steps, and some structures held out
@@ -53,7 +56,7 @@ CAMPAIGN: dict[str, Any] = {
         "validate_every": 4,
     },
     "selection": {"batch": 4},
-    "budget": {"rounds": 3},
+    "budget": {"rounds": ROUNDS},
 }
 WORKER = {"batch": 4, "lease_seconds": 60.0, "poll_seconds": 0.1}
 
@@ -131,6 +134,7 @@ class Command:
     def kill(self) -> None:
         """SIGKILL to everything that it is."""
         end_group(self.pid)
+        self._process.kill()  # one that has not come to leading its group yet
         self.wait(30.0)
 
     def output(self) -> str:
@@ -205,6 +209,10 @@ class Scene:
         """Start ``alflow run campaign.yaml``."""
         return self.start("run", "campaign.yaml", point=point, **how)
 
+    def run_rounds(self, rounds: int) -> Command:
+        """Start ``alflow run campaign.yaml --rounds N``."""
+        return self.start("run", "campaign.yaml", "--rounds", str(rounds))
+
     def run_without_work(self, point: Point | None = None) -> Command:
         """Start ``alflow run campaign.yaml --no-work``, which waits for label workers."""
         return self.start("run", "campaign.yaml", "--no-work", point=point)
@@ -218,6 +226,11 @@ class Scene:
             if code in ENDED:
                 return
         raise AssertionError(f"the command ended with {code}:\n{command.output()}")
+
+    @property
+    def name(self) -> str:
+        """Of the database."""
+        return self.url.rpartition("/")[2]
 
     @property
     def signals(self) -> Path:
@@ -285,8 +298,7 @@ class Scene:
     def end_all(self) -> None:
         """Kill what still runs; raises AssertionError if something outlives that."""
         for command in self.commands:
-            end_group(command.pid)
-            command.wait(30.0)
+            command.kill()
         deadline = time.monotonic() + 10.0
         while left := [pid for command in self.commands for pid in members(command.pid)]:
             assert time.monotonic() < deadline, f"processes are left: {left}"

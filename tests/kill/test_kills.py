@@ -23,14 +23,12 @@ import time
 
 import pytest
 
+from tests.kill.conftest import Stage
 from tests.kill.scene import CAMPAIGN, ENDED, Outcome, Scene, all_points
 from tests.kill.victim import Point
 
-SAMPLE = [
-    Point.of(1, "train", "inside"),
-    Point.of(1, "explore-dynamics", "inside"),
-    Point.of(2, "label", "complete-committed"),
-]
+SAMPLE = [Point.of(1, "train", "inside"), Point.of(2, "label", "complete-committed")]
+QUICK_SAMPLE = [Point.of(1, "explore-dynamics", "inside"), Point.of(2, "select", "commit")]
 
 
 def kill_at(point: Point, scene: Scene) -> None:
@@ -43,20 +41,31 @@ def kill_at(point: Point, scene: Scene) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("point", SAMPLE, ids=str)
-def test_a_killed_run_continues_to_the_same_ledger(point: Point, scene: Scene, undisturbed: Outcome) -> None:
+def test_a_killed_command_continues_to_the_same_ledger(point: Point, scene: Scene, undisturbed: Outcome) -> None:
     kill_at(point, scene)
     assert scene.losses() == []
     assert scene.outcome() == undisturbed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("point", all_points(), ids=str)
-def test_a_run_killed_at_any_point_continues_to_the_same_ledger(
+@pytest.mark.integration
+@pytest.mark.parametrize("point", QUICK_SAMPLE, ids=str)
+def test_a_run_killed_elsewhere_continues_to_the_same_ledger(
     point: Point, quick_scene: Scene, undisturbed: Outcome
 ) -> None:
     kill_at(point, quick_scene)
     assert quick_scene.losses() == []
     assert quick_scene.outcome() == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", all_points(), ids=str)
+def test_a_run_killed_at_any_point_continues_to_the_same_ledger(
+    point: Point, database: str, stage: Stage, undisturbed: Outcome
+) -> None:
+    with stage.scene(database, before_round=point.round) as scene:
+        kill_at(point, scene)
+        assert scene.losses() == []
+        assert scene.outcome() == undisturbed
 
 
 @pytest.mark.slow

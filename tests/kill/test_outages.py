@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.databases import PostgresqlServer
-from tests.kill.conftest import new_scene
+from tests.kill.conftest import Stage
 from tests.kill.scene import ENDED, STEPS_OF_LATER_ROUNDS, STEPS_OF_ROUND_0, Command, Outcome, Scene
 from tests.kill.victim import Point
 
@@ -16,13 +16,16 @@ AWAY_SECONDS = 1.5
 
 
 @pytest.fixture
-def scene(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, crashing_server: PostgresqlServer
-) -> Iterator[Scene]:
-    """A campaign on PostgreSQL; claims whose answer was lost are free again after two seconds."""
-    with new_scene(request, tmp_path_factory, "postgresql", prepared=True) as made:
-        made.write(worker={"lease_seconds": 2.0})
+def scene(stage: Stage) -> Iterator[Scene]:
+    """A campaign on PostgreSQL."""
+    with stage.scene("postgresql") as made:
+        impatient(made)
         yield made
+
+
+def impatient(scene: Scene) -> None:
+    """Let jobs whose claim was not answered be free again after two seconds."""
+    scene.write(worker={"lease_seconds": 2.0})
 
 
 def crash_at(point: Point, scene: Scene, server: PostgresqlServer, *, away: float, action: str = "wait") -> Command:
@@ -82,9 +85,11 @@ _CRASHES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "action"), _CRASHES, ids=[f"{point}.{action}" for point, action in _CRASHES])
 def test_a_run_survives_a_crash_of_the_server_at_any_step(
-    point: Point, action: str, scene: Scene, crashing_server: PostgresqlServer, undisturbed: Outcome
+    point: Point, action: str, stage: Stage, crashing_server: PostgresqlServer, undisturbed: Outcome
 ) -> None:
-    survives(crash_at(point, scene, crashing_server, away=0.3, action=action), scene, undisturbed)
+    with stage.scene("postgresql", before_round=point.round) as scene:
+        impatient(scene)
+        survives(crash_at(point, scene, crashing_server, away=0.3, action=action), scene, undisturbed)
 
 
 @pytest.mark.integration

@@ -38,7 +38,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase.calculators.emt  # noqa: F401  as the next two: loaded once, before commands are forked from here
 import psycopg
+import rich.table  # noqa: F401
+import spglib  # noqa: F401
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -59,7 +62,7 @@ POINT, ACTION, SIGNALS, PATIENCE = (f"ALFLOW_TEST_{name}" for name in ("POINT", 
 
 # how often a place is met before its trap springs: the first is too early to have left something behind
 _TIMES = {"inside": 2, "writing": 2, "checkpoint": 2, "complete-commit": 2, "complete-committed": 2}
-_TIMES_INSIDE = {"train": 6, "explore-relax": 4, "explore-dynamics": 5}
+_TIMES_INSIDE = {"train": 6, "explore-relax": 3, "explore-dynamics": 5}
 
 
 @dataclass(frozen=True)
