@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.deployments.runner import DeploymentApplyError
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
@@ -53,7 +54,7 @@ def server() -> Iterator[SyncPrefectClient]:
             if error is not None:
                 raise UserError(f"no Prefect server answers at {url}: start it with {START_SERVER}")
             yield client
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, DeploymentApplyError) as error:
         raise UserError(f"Prefect's server at {url} did not do as asked: {error}") from error
 
 

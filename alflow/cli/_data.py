@@ -49,6 +49,7 @@ def add(
     Copies of known ones, in any orientation, cell or order of atoms, are recognised and cost nothing.
     """
     from alflow.cli._reporter import ConsoleReporter
+    from alflow.ledger import CampaignState
     from alflow.loop import add_structures
     from alflow.structures import Structure
 
@@ -60,6 +61,8 @@ def add(
         report.step("add")
         found = add_structures(ctx, structures, deliberate=deliberate)
         report.step("add", plural(len(found.ids), "candidate"))
+        if ctx.campaign.state is CampaignState.STOPPED:
+            report.note("the campaign has stopped and takes nothing up until `alflow run --resume`")
     if as_json:
         print_json(found)
         return

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase.build import bulk
+from ase.io import read, write
 
 from alflow.labelers import get_labeler
+from alflow.ledger import CampaignState, open_ledger
 from alflow.structures import LabelledStructure, Structure
 
 if TYPE_CHECKING:
@@ -84,3 +86,13 @@ def test_export_refuses(alflow: Run, campaign: Campaign) -> None:
     assert Path("out.xyz").read_text() != before
     assert {p.name for p in Path().iterdir() if "out" in p.name} == {"out.xyz"}
     alflow("export", code=2)
+
+
+def test_what_is_added_to_a_stopped_campaign_waits_and_says_so(alflow: Run, campaign: Campaign, tmp_path: Path) -> None:
+    new = tmp_path / "new.extxyz"
+    write(new, bulk("Ni", "bcc", a=2.9))
+    assert "has stopped" not in alflow("add", new, "--campaign", campaign.file).stderr
+    with open_ledger(campaign.url, create=False) as ledger:
+        ledger.campaigns.set_state(ledger.campaigns.get(campaign.name).id, CampaignState.STOPPED, "enough")
+    write(new, bulk("Ni", "bcc", a=2.8))
+    assert "alflow run --resume" in alflow("add", new, "--campaign", campaign.file).stderr

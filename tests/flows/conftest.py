@@ -18,6 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.loop.conftest import make_campaign
+
+__all__ = ["make_campaign"]
+
 MARK = "ALFLOW_TEST_STACK"
 """Every process of a stack inherits this variable, by which left-over ones are found."""
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
