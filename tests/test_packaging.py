@@ -77,10 +77,16 @@ def test_no_forbidden_dependency(project: dict[str, Any], root: Path) -> None:
     assert not found
 
 
-def test_fastapi_stays_below_what_breaks_the_prefect_server(project: dict[str, Any]) -> None:
-    bound = next(r.specifier for r in requirements(project) if r.name == "fastapi")
-    assert "0.150.0" in bound
-    assert "0.151.0" not in bound
+@pytest.mark.parametrize(
+    ("name", "works", "breaks"), [("fastapi", "0.150.0", "0.151.0"), ("sqlalchemy", "2.0.58", "2.1.9")]
+)
+def test_bounds_keep_out_what_breaks_the_prefect_server(
+    project: dict[str, Any], name: str, works: str, breaks: str
+) -> None:
+    """``pip check`` is clean with these versions, and the server does not start, or no schedule fires."""
+    bound = next(r.specifier for r in requirements(project) if r.name == name)
+    assert works in bound
+    assert breaks not in bound
 
 
 def licence(distribution: str) -> str:

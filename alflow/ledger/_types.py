@@ -15,8 +15,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-#: a row of any columns; a string, for SQLAlchemy 2.0 and 2.1 count the parameters of Row differently
-AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+#: a row of any columns
+AnyRow: TypeAlias = Row[Any]
 #: primary keys: 64 bits on both databases (SQLite only numbers rows by itself for INTEGER)
 Key = BigInteger().with_variant(Integer(), "sqlite")
 

@@ -66,9 +66,10 @@ def test_a_step_is_repeated_where_the_machine_failed_and_not_where_it_cannot_hel
     from alflow.errors import LedgerError, PotentialError
     from alflow.flows import campaign as module
     from alflow.loop import _driver
+    from alflow.loop._design import design
 
     monkeypatch.setattr(module, "RETRY_SECONDS", [0.0, 0.0, 0.0])
-    design, calls = _driver.design, []
+    calls = []
 
     def failing(ctx: object, row: object) -> object:
         calls.append(1)
