@@ -238,7 +238,7 @@ class Queue(Claims):
         if campaign_id is not None:
             query = query.where(t.Job.id.in_(_asked_for(campaign_id)))
         with self._database.read() as connection:
-            found: dict[str, int] = dict(connection.execute(query).tuples())
+            found: dict[str, int] = dict(connection.execute(query).tuples().all())
         return {state: found.get(str(state), 0) for state in JobState}
 
     def open_jobs(self, campaign_id: int | None = None) -> int:
