@@ -138,7 +138,7 @@ def test_label_workers_share_the_queue_of_a_run_that_waits(stack: Stack, tmp_pat
     [done] = stack.wait(lambda: [r for r in stack.runs("campaign/shared") if ended(r)])
     assert done["state_type"] == "COMPLETED", done["state"]
     workers = stack.wait(lambda: len(w := stack.runs("label-worker/shared")) == 2 and all(map(ended, w)) and w)
-    assert {w["state_type"] for w in workers} == {"COMPLETED"}
+    assert {w["state_type"] for w in workers} == {"COMPLETED"}, [w["state"]["message"] for w in workers]
     attempts = ctx.ledger.queue.attempts_of(ctx.campaign_id)
     assert len(attempts) == ctx.ledger.pool.counts(ctx.campaign_id)[CandidateState.LABELLED] > 5
     assert sum(int(w["state"]["message"].split(" labelled")[0]) for w in workers) == len(attempts)
