@@ -72,7 +72,7 @@ STEPS_OF_LATER_ROUNDS = (
     "label",
     "assess",
 )
-_OF_EVERY_STEP = ("before", "writing", "commit", "committed", "after")
+_AT_THE_END = ("writing", "commit", "committed", "after")
 _FURTHER = {
     "train": ("inside", "checkpoint", "artifact"),
     "explore-relax": ("inside",),
@@ -82,13 +82,13 @@ _FURTHER = {
 
 
 def all_points() -> list[Point]:
-    """Every named point of the three rounds."""
+    """Every named point of the three rounds, in the order in which a run comes to them."""
     rounds = ((0, STEPS_OF_ROUND_0), (1, STEPS_OF_LATER_ROUNDS), (2, STEPS_OF_LATER_ROUNDS))
     return [
         Point.of(index, step, place)
         for index, steps in rounds
         for step in steps
-        for place in (*_OF_EVERY_STEP, *_FURTHER.get(step, ()))
+        for place in ("before", *_FURTHER.get(step, ()), *_AT_THE_END)
     ]
 
 
