@@ -115,20 +115,27 @@ class Structure:
         Nothing is wrapped or sorted. Rounding to the grid keeps the hash through a Cartesian → fractional → Cartesian
         round trip, which raw float bytes do not survive.
         """
-
-        def grid(values: NDArray[np.float64] | float) -> bytes:
-            return np.rint(np.asarray(values, dtype=np.float64) / HASH_GRID).astype("<i8").tobytes()
-
+        # one array for all numbers: with a call of numpy for each, the calls would cost more than the hash
+        n_atoms, moments = len(self.numbers), self.moments
+        grid = np.empty(10 + 3 * n_atoms + (0 if moments is None else moments.size))
+        grid[:9] = self.cell.ravel()
+        grid[9 : 9 + 3 * n_atoms] = self.positions.ravel()
+        grid[9 + 3 * n_atoms] = self.charge
+        if moments is not None:
+            grid[10 + 3 * n_atoms :] = moments.ravel()
+        np.divide(grid, HASH_GRID, out=grid)
+        content = np.rint(grid, out=grid).astype("<i8").tobytes()
         digest = hashlib.sha256(HASH_VERSION)
-        digest.update(len(self.numbers).to_bytes(8, "little"))
+        digest.update(n_atoms.to_bytes(8, "little"))
         digest.update(self.numbers.astype("<i8").tobytes())
         digest.update(self.pbc.astype("<i8").tobytes())
-        digest.update(grid(self.cell))
-        digest.update(grid(self.positions))
-        digest.update(grid(self.charge))
-        if self.moments is not None:
-            digest.update(self.moments.ndim.to_bytes(1, "little"))
-            digest.update(grid(self.moments))
+        if moments is None:
+            digest.update(content)
+        else:
+            split = 8 * (10 + 3 * n_atoms)
+            digest.update(content[:split])
+            digest.update(moments.ndim.to_bytes(1, "little"))
+            digest.update(content[split:])
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -153,12 +160,15 @@ class Structure:
     @property
     def n_periodic(self) -> int:
         """Number of periodic directions."""
-        return int(self.pbc.sum())
+        return sum(self.pbc.tolist())
 
     @property
     def volume(self) -> float:
         """Volume of the cell, Å³; 0 where fewer than three directions are periodic."""
-        return abs(float(np.linalg.det(self.cell))) if self.pbc.all() else 0.0
+        if not all(self.pbc.tolist()):
+            return 0.0
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.cell.tolist()
+        return abs(float(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)))
 
     @cached_property
     def composition(self) -> Mapping[str, int]:
@@ -259,10 +269,10 @@ class Structure:
         """Compact, exact, versioned serialisation (msgpack of little-endian arrays)."""
         content: dict[str, Any] = {
             "v": _CODEC_VERSION,
-            "cell": self.cell.astype("<f8").tobytes(),
-            "pbc": bytes(int(p) for p in self.pbc),
+            "cell": np.asarray(self.cell, dtype="<f8").tobytes(),
+            "pbc": self.pbc.tobytes(),
             "numbers": self.numbers.astype("<u1").tobytes(),
-            "positions": self.positions.astype("<f8").tobytes(),
+            "positions": np.asarray(self.positions, dtype="<f8").tobytes(),
         }
         if self.charge:
             content["charge"] = self.charge
