@@ -13,7 +13,8 @@ from sqlalchemy import Connection, insert, or_, select, update
 
 from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
-from alflow.ledger._engine import Database, allocate_ids, among, now
+from alflow.ledger._bulk import allocate_ids
+from alflow.ledger._engine import Database, among, now
 from alflow.ledger._events import as_ranges, record
 from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, release_job, select_jobs
 from alflow.ledger._labels import find_accepted, insert_label, label_row

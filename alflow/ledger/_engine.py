@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.sql.expression import any_
 
 from alflow.errors import LedgerError, LedgerUnavailableError, UserError
+from alflow.ledger._interrupts import Interrupts, interrupts_put_off
 from alflow.ledger._types import clock, to_json
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ CONNECTION_SETTINGS = {
 }
 #: what PostgreSQL says while it shuts down, crashes or starts
 _AWAY = frozenset({"57P01", "57P02", "57P03"})
+#: content hashes are scattered over their whole index: a cache of 64 MiB (in KiB, negative) holds most of it, and a
+#: write-ahead log of that size, in pages, is written back once for many writes to the same page
+SQLITE_SETTINGS = {"cache_size": -65536, "wal_autocheckpoint": 16384}
 #: bulk writes are cut into transactions of about this length, so that heartbeats pass between them
 CHUNK_SECONDS = 0.1
 
@@ -90,6 +95,8 @@ class Database:
         def _configure(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin too late and too weakly
             connection.execute(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+            for setting, value in SQLITE_SETTINGS.items():
+                connection.execute(f"PRAGMA {setting} = {value}")
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
@@ -126,14 +133,14 @@ class Database:
         """
         current: Connection | None = getattr(self._local, "write", None)
         if current is not None:
-            with current.begin_nested():
+            with interrupts_put_off() as interrupts, current.begin_nested(), _body(interrupts):
                 yield current
             return
         if getattr(self._local, "read", None) is not None:
             raise LedgerError("a write inside a read block of the same thread would see stale rows: write first")
         self._leave_parent_connections()
         try:
-            with self._writer.connect() as connection:
+            with interrupts_put_off() as interrupts, self._writer.connect() as connection:
                 if self.is_sqlite:
                     raw = connection.connection.driver_connection
                     assert raw is not None
@@ -143,7 +150,8 @@ class Database:
                 with connection.begin():
                     self._local.write = connection
                     try:
-                        yield connection
+                        with _body(interrupts, connection):
+                            yield connection
                     finally:
                         self._local.write = None
         except DBAPIError as error:
@@ -158,10 +166,11 @@ class Database:
             return
         self._leave_parent_connections()
         try:
-            with self._reader.connect() as connection, connection.begin():
+            with interrupts_put_off() as interrupts, self._reader.connect() as connection, connection.begin():
                 self._local.read = connection
                 try:
-                    yield connection
+                    with _body(interrupts, connection):
+                        yield connection
                 finally:
                     self._local.read = None
         except DBAPIError as error:
@@ -190,6 +199,21 @@ class Database:
             reason = str(error.orig).partition("\n")[0]
             return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be reached: {reason}")
         return LedgerError(f"the ledger {self.shown_url} refused: {error.orig}")
+
+
+@contextmanager
+def _body(interrupts: Interrupts, connection: Connection | None = None) -> Iterator[None]:
+    """What a transaction is for: here a signal may interrupt; the connection it may have hit at work is given up."""
+    try:
+        interrupts.let_through()
+        yield
+    except BaseException as error:
+        interrupts.put_off()
+        if connection is not None and not isinstance(error, Exception):
+            connection.invalidate()
+        raise
+    finally:
+        interrupts.put_off()
 
 
 def _is_away(error: DBAPIError) -> bool:
@@ -239,7 +263,7 @@ def among(
     """Condition that an integer column is one of ``ids``, as a single parameter however many they are."""
     values = [int(i) for i in ids]
     if connection.dialect.name == "sqlite":
-        return column.in_(select(func.json_each(to_json(values)).table_valued("value").c.value))
+        return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
     return column == any_(literal(values, type_=ARRAY(BigInteger)))
 
 
@@ -248,42 +272,6 @@ def insert_or_ignore(connection: Connection, table: type[Base]) -> Any:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
-
-
-def bulk_insert(
-    connection: Connection, table: type[Base], columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
-    """INSERT many rows of plain values, leaving existing ones as they are.
-
-    Speaks to the driver: SQLAlchemy's handling of a row costs more than the database's. JSON comes as text, so
-    :func:`~alflow.ledger._types.to_json` has been called, and every column without a default of the database is given.
-    """
-    if not rows:
-        return
-    name = table.__tablename__
-    unknown = set(columns) - set(table.__table__.columns.keys())
-    if unknown:
-        raise ValueError(f"table {name} has no columns {sorted(unknown)}")
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    quoted = ", ".join(f'"{column}"' for column in columns)
-    marks = ", ".join([mark] * len(columns))
-    statement = f'INSERT INTO "{name}" ({quoted}) VALUES ({marks}) ON CONFLICT DO NOTHING'  # noqa: S608  our own names
-    connection.exec_driver_sql(statement, [tuple(row) for row in rows])
-
-
-def allocate_ids(connection: Connection, table: type[Base], count: int) -> Sequence[int]:
-    """Reserve ids for a bulk insert, so that it needs no RETURNING.
-
-    SQLite: inside BEGIN IMMEDIATE nobody else numbers rows, and rows are never deleted. PostgreSQL: from the sequence.
-    """
-    name = table.__tablename__
-    if connection.dialect.name == "sqlite":
-        top = connection.exec_driver_sql(f'SELECT coalesce(max(id), 0) FROM "{name}"').scalar_one()  # noqa: S608
-        return range(top + 1, top + 1 + count)
-    rows = connection.execute(
-        select(func.nextval(f'"{name}_id_seq"')).select_from(func.generate_series(1, count).alias())
-    )
-    return [int(i) for i in rows.scalars()]
 
 
 def table_columns(table: type[Base]) -> list[Any]:

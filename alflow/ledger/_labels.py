@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, exists, select
 
 from alflow.errors import LedgerError, NotFoundError
 from alflow.ledger import _tables as t
@@ -118,8 +118,9 @@ class Labels:
             .order_by(t.Label.id)
         )
         if campaign_id is not None:
-            members = select(t.Candidate.structure_id).where(t.Candidate.campaign_id == campaign_id)
-            query = query.where(t.Label.structure_id.in_(members))
+            query = query.where(
+                exists().where(t.Candidate.structure_id == t.Label.structure_id, t.Candidate.campaign_id == campaign_id)
+            )
         with self._database.read() as connection:
             return [label_row(row) for row in connection.execute(query)]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: the newest revision in alembic/versions; a test compares the two, for alembic is imported only to migrate
-HEAD = "0001"
+HEAD = "0002"
 _LOCK = 0x616C666C6F77  # "alflow": one migration at a time on PostgreSQL
 
 
@@ -56,11 +56,11 @@ def check_version(database: Database) -> None:
             f"{shown} holds other tables ({', '.join(sorted(tables)[:3])}) and is no ledger of alflow"
         )
     if version is None:
-        raise LedgerVersionError(f"{shown} is empty; `alflow db upgrade {shown}` makes a ledger of it")
+        raise LedgerVersionError(f"{shown} is empty; `alflow db upgrade --ledger {shown}` makes a ledger of it")
     if version < HEAD:
         raise LedgerVersionError(
-            f"{shown} has schema {version}, this alflow needs {HEAD}: `alflow db backup {shown} FILE`, "
-            f"then `alflow db upgrade {shown}`"
+            f"{shown} has schema {version}, this alflow needs {HEAD}: `alflow db backup --ledger {shown}`, "
+            f"then `alflow db upgrade --ledger {shown}`"
         )
     raise LedgerVersionError(f"{shown} has schema {version}, newer than {HEAD} of this alflow: upgrade alflow")
 

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, func, select, update
 
 from alflow.errors import NotFoundError, TransitionError
 from alflow.ledger import _tables as t
-from alflow.ledger._candidates import CANDIDATE_COLUMNS, candidate_row, from_candidates
-from alflow.ledger._engine import CHUNK_SECONDS, Database, allocate_ids, among, bulk_insert, now
+from alflow.ledger._bulk import allocate_ids, bulk_insert
+from alflow.ledger._candidates import CANDIDATE, CANDIDATES, STRUCTURE, candidate_rows, rows_of
+from alflow.ledger._compositions import ensure_chemical_systems
+from alflow.ledger._engine import CHUNK_SECONDS, Database, among, now
 from alflow.ledger._events import as_ranges, record
 from alflow.ledger._fingerprints import FingerprintKeeping
 from alflow.ledger._rows import CandidateRow, NewCandidate
@@ -45,6 +47,7 @@ _NEW_COLUMNS = (
     "deliberate",
     "created",
     "updated",
+    "chemical_system_id",
 )
 _FREE_TO_BEGIN = frozenset({CandidateState.PROPOSED, CandidateState.POOLED, CandidateState.LABELLED})
 _FIRST_CHUNK = 500
@@ -96,26 +99,27 @@ class Pool(ScoreKeeping, FingerprintKeeping):
         actor: str,
     ) -> list[int]:
         with self._database.write(durable=False) as connection:
-            structure_ids = ensure_structures(connection, prepared)
+            names = [p.composition.chemical_system for p in prepared]
+            systems = ensure_chemical_systems(connection, set(names))
+            structure_ids, old = ensure_structures(connection, prepared)
             keys = [structure_ids[p.content_hash] for p in prepared]
-            known = self._of_structures(connection, campaign_id, keys)
-            new: dict[int, NewCandidate] = {}
-            for structure_id, item in zip(keys, items, strict=True):
+            known = self._of_structures(connection, campaign_id, old) if old else {}
+            new: dict[int, tuple[NewCandidate, int]] = {}
+            for structure_id, item, name in zip(keys, items, names, strict=True):
                 if structure_id not in known:
-                    new.setdefault(structure_id, item)
+                    new.setdefault(structure_id, (item, systems[name]))
             if new:
                 when = now(connection)
                 ids = allocate_ids(connection, t.Candidate, len(new))
                 rows = [
-                    _row(candidate_id, campaign_id, round_id, structure_id, item, when)
-                    for candidate_id, (structure_id, item) in zip(ids, new.items(), strict=True)
+                    _row(candidate_id, campaign_id, round_id, structure_id, item, when, system_id)
+                    for candidate_id, (structure_id, (item, system_id)) in zip(ids, new.items(), strict=True)
                 ]
-                bulk_insert(connection, t.Candidate, _NEW_COLUMNS, rows)
-                if connection.dialect.name == "sqlite":
+                if bulk_insert(connection, t.Candidate, _NEW_COLUMNS, rows) == len(new):
                     known |= dict(zip(new, ids, strict=True))
-                else:  # another writer may have been first
+                else:  # another writer was first
                     known = self._of_structures(connection, campaign_id, keys)
-                self._tell(connection, campaign_id, [(known[s], item) for s, item in new.items()], actor)
+                self._tell(connection, campaign_id, [(known[s], item) for s, (item, _) in new.items()], actor)
             return [known[structure_id] for structure_id in keys]
 
     @staticmethod
@@ -149,12 +153,7 @@ class Pool(ScoreKeeping, FingerprintKeeping):
     def rows(self, ids: Sequence[int]) -> list[CandidateRow]:
         """Candidates in the order of ``ids``; raises NotFoundError."""
         with self._database.read() as connection:
-            query = from_candidates(select(*CANDIDATE_COLUMNS)).where(among(connection, t.Candidate.id, ids))
-            found = {row.id: candidate_row(row) for row in connection.execute(query)}
-        missing = [i for i in ids if i not in found]
-        if missing:
-            raise NotFoundError(f"no candidate with id {missing[0]} in the ledger; `alflow ls` lists them")
-        return [found[i] for i in ids]
+            return rows_of(connection, ids)
 
     def ids(self, campaign_id: int, states: Collection[CandidateState] | CandidateState | None = None) -> list[int]:
         """Ids of a campaign's candidates, ascending; of the given states, or of all."""
@@ -171,7 +170,8 @@ class Pool(ScoreKeeping, FingerprintKeeping):
             query = select(t.Candidate.id, t.Structure.geometry).join(
                 t.Structure, t.Structure.id == t.Candidate.structure_id
             )
-            blobs = dict(connection.execute(query.where(among(connection, t.Candidate.id, ids))).all())
+            query = query.where(among(connection, t.Candidate.id, ids))
+            blobs: dict[int, bytes] = dict(connection.execute(query).tuples().all())
         missing = [i for i in ids if i not in blobs]
         if missing:
             raise NotFoundError(f"no candidate with id {missing[0]} in the ledger; `alflow ls` lists them")
@@ -184,12 +184,10 @@ class Pool(ScoreKeeping, FingerprintKeeping):
 
     def find(self, campaign_id: int, content_hash: str) -> CandidateRow | None:
         """The campaign's candidate of that structure, None if it has none."""
-        query = from_candidates(select(*CANDIDATE_COLUMNS)).where(
-            t.Candidate.campaign_id == campaign_id, t.Structure.content_hash == content_hash
-        )
+        query = CANDIDATES.where(CANDIDATE.campaign_id == campaign_id, STRUCTURE.content_hash == content_hash)
         with self._database.read() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else candidate_row(row)
+            rows = candidate_rows(connection.execute(query))
+            return rows[0] if rows else None
 
     def counts(self, campaign_id: int) -> dict[CandidateState, int]:
         """Number of candidates in every state, also where it is 0."""
@@ -199,7 +197,7 @@ class Pool(ScoreKeeping, FingerprintKeeping):
             .group_by(t.Candidate.state)
         )
         with self._database.read() as connection:
-            found = dict(connection.execute(query).all())
+            found: dict[str, int] = dict(connection.execute(query).tuples().all())
         return {state: found.get(str(state), 0) for state in CandidateState}
 
     def reasons(self, campaign_id: int, *, limit: int | None = None) -> list[tuple[CandidateState, str, int]]:
@@ -326,7 +324,13 @@ def _prepare(items: Sequence[NewCandidate]) -> list[PreparedStructure]:
 
 
 def _row(
-    candidate_id: int, campaign_id: int, round_id: int | None, structure_id: int, item: NewCandidate, when: float
+    candidate_id: int,
+    campaign_id: int,
+    round_id: int | None,
+    structure_id: int,
+    item: NewCandidate,
+    when: float,
+    system_id: int,
 ) -> tuple[Any, ...]:
     return (
         candidate_id,
@@ -345,4 +349,5 @@ def _row(
         item.deliberate,
         when,
         when,
+        system_id,
     )

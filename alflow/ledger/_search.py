@@ -1,18 +1,26 @@
-"""Selections as SQL, driven from the rarest element where one is rare, else from the index on u."""
+"""Selections as SQL, driven from the chemical systems that fit, else from the index on u."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, not_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, select
 
 from alflow.errors import SelectionError
 from alflow.ledger import _tables as t
-from alflow.ledger._candidates import CANDIDATE_COLUMNS, candidate_row, from_candidates
+from alflow.ledger._candidates import (
+    CAMPAIGN,
+    CANDIDATE,
+    CANDIDATES,
+    ROUND,
+    STRUCTURE,
+    candidate_rows,
+    from_candidates,
+    rows_of,
+)
 from alflow.ledger._columns import CandidateColumn, ColumnKind
-from alflow.ledger._engine import now
+from alflow.ledger._engine import among, now
 from alflow.ledger._rows import CandidateRow
 from alflow.ledger._selection import (
     AgeCondition,
@@ -25,23 +33,29 @@ from alflow.ledger._selection import (
     find_column,
     parse_selection,
 )
+from alflow.ledger._states import CandidateState
+from alflow.ledger._systems import decided_by_system, fitting_systems, hold_the_first
+from alflow.ledger._types import likely
 
-#: an element in more structures than this is never started from
-_RARE = 20_000
+#: So many candidates of the chemical systems that fit are all read. Of more, the first are looked for in the order that
+#: is asked for: where n of N candidates fit, limit · N / n are seen until enough have passed. At this number the two
+#: cost the same for the first 100 of a million.
+_FEW = 10_000
+
+
+_SPECIAL: dict[CandidateColumn, Any] = {
+    CandidateColumn.CAMPAIGN: CAMPAIGN.name,
+    CandidateColumn.ROUND: ROUND.index,
+    CandidateColumn.PARENT: CANDIDATE.parent_id,
+    CandidateColumn.STRUCTURE: CANDIDATE.structure_id,
+    CandidateColumn.ENERGY_PER_ATOM: CANDIDATE.energy / STRUCTURE.n_atoms,
+}
 
 
 def _expression(column: CandidateColumn) -> Any:
-    special = {
-        CandidateColumn.CAMPAIGN: t.Campaign.name,
-        CandidateColumn.ROUND: t.Round.index,
-        CandidateColumn.PARENT: t.Candidate.parent_id,
-        CandidateColumn.STRUCTURE: t.Candidate.structure_id,
-        CandidateColumn.ENERGY_PER_ATOM: t.Candidate.energy / t.Structure.n_atoms,
-    }
-    if column in special:
-        return special[column]
-    table = t.Candidate if hasattr(t.Candidate, column) else t.Structure
-    return getattr(table, column)
+    if column in _SPECIAL:
+        return _SPECIAL[column]
+    return CANDIDATE[column] if column in CANDIDATE else STRUCTURE[column]
 
 
 _COMPARE: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
@@ -55,8 +69,8 @@ _COMPARE: dict[Operator, Callable[[Any, Any], ColumnElement[bool]]] = {
 
 
 def _element(condition: ElementCondition) -> ColumnElement[bool]:
-    table = t.StructureElement
-    row = and_(table.structure_id == t.Candidate.structure_id, table.element == condition.number)
+    table = t.Composition.__table__.c
+    row = and_(table.formula == STRUCTURE.formula, table.element == condition.number)
     fits = exists().where(row, _COMPARE[condition.operator](table.count, condition.count))
     if condition.operator.holds(0, condition.count):  # an absent element counts as 0 atoms
         return not_(exists().where(row, not_(_COMPARE[condition.operator](table.count, condition.count))))
@@ -70,7 +84,7 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
         case ColumnCondition(column=column, operator=op, value=value):
             return _COMPARE[op](_expression(column), value)
         case AgeCondition(operator=op, seconds=seconds):
-            return _COMPARE[op](now(connection) - t.Candidate.created, seconds)
+            return _COMPARE[op](now(connection) - CANDIDATE.created, seconds)
         case KeyCondition(column=column, negated=negated):
             expression = _expression(column)
             has: ColumnElement[bool] = (
@@ -79,25 +93,9 @@ def _clause(connection: Connection, condition: Condition) -> ColumnElement[bool]
             return not_(has) if negated else has
 
 
-def _rarest(connection: Connection, selection: Selection, *, sort: str, limit: int | None) -> int | None:
-    """The required element held by the fewest structures, if starting from these is cheaper.
-
-    n holders of N structures cost n look-ups; going down the index on u until ``limit`` of them have passed costs
-    about limit · N / n. The first is less while n < sqrt(limit · N). The count stops where it is too many.
-    """
-    most = _RARE
-    if limit is not None and sort.removeprefix("-") == CandidateColumn.U:
-        total = connection.scalar(select(func.max(t.Structure.id))) or 0
-        most = min(most, math.isqrt(limit * total))
-    best: tuple[int, int] | None = None
-    for condition in selection.elements:
-        if condition.operator.holds(0, condition.count):
-            continue
-        some = select(t.StructureElement.structure_id).where(t.StructureElement.element == condition.number)
-        count = connection.scalar(select(func.count()).select_from(some.limit(most + 1).subquery())) or 0
-        if count <= most and (best is None or count < best[0]):
-            best = (count, condition.number)
-    return None if best is None else best[1]
+def _is_own(column: CandidateColumn) -> bool:
+    """Whether a column stands in the candidate's own table, so that nothing needs to be joined for it."""
+    return getattr(_expression(column), "table", None) is t.Candidate.__table__
 
 
 def search(
@@ -113,37 +111,134 @@ def search(
     if (limit is not None and limit < 0) or offset < 0:
         raise SelectionError("limit and offset cannot be negative")
     selection = parse_selection(text)
-    query = from_candidates(select(*CANDIDATE_COLUMNS))
-    query = query.where(*(_clause(connection, condition) for condition in selection.conditions))
-    if campaign_id is not None:
-        query = query.where(t.Candidate.campaign_id == campaign_id)
-    rare = _rarest(connection, selection, sort=str(sort or ""), limit=limit)
-    if rare is not None:
-        holders = select(t.StructureElement.structure_id).where(t.StructureElement.element == rare)
-        query = query.where(t.Candidate.structure_id.in_(holders))
-        query = query.with_hint(t.Candidate, "INDEXED BY ix_candidate_structure_id", "sqlite")
-    return [candidate_row(row) for row in _ordered(connection, query, sort, limit, offset)]
-
-
-def _ordered(
-    connection: Connection, query: Select[Any], sort: str | CandidateColumn | None, limit: int | None, offset: int
-) -> list[Any]:
-    if sort is None:
-        return list(connection.execute(query.order_by(t.Candidate.id).limit(limit).offset(offset)))
-    descending = str(sort).startswith("-")
-    column = find_column(str(sort).removeprefix("-"))
-    key = _expression(column)
-    order = (key.desc(), t.Candidate.id.desc()) if descending else (key.asc(), t.Candidate.id.asc())
-    # unknown values come last, in a query of their own: NULLS LAST would keep the database from using its index
-    known = query.where(key.is_not(None)).order_by(*order)
-    rows = list(connection.execute(known.limit(limit).offset(offset)))
+    column = CandidateColumn.ID if sort is None else find_column(str(sort).removeprefix("-"))
+    query = _Search(connection, selection, campaign_id, column, descending=str(sort).startswith("-"))
+    if limit == 0 or query.is_empty:
+        return []
+    if column == CandidateColumn.ID:
+        return query.known(limit, offset)
+    rows = query.known(limit, offset)
     if limit is not None and len(rows) == limit:
         return rows
-    if rows or offset == 0:
-        skip = 0
-    else:
-        n_known = connection.scalar(select(func.count()).select_from(query.where(key.is_not(None)).subquery())) or 0
-        skip = offset - n_known
-    unknown = query.where(key.is_(None)).order_by(t.Candidate.id)
-    rest = None if limit is None else limit - len(rows)
-    return rows + list(connection.execute(unknown.limit(rest).offset(skip)))
+    skip = 0 if rows or offset == 0 else offset - query.count_known()
+    return rows + query.unknown(None if limit is None else limit - len(rows), skip)
+
+
+class _Search:
+    """What is asked for, and from where its rows are reached soonest.
+
+    Unknown values come last, in a query of their own: NULLS LAST would keep the database from using its index.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        selection: Selection,
+        campaign_id: int | None,
+        column: CandidateColumn,
+        *,
+        descending: bool,
+    ) -> None:
+        self._connection = connection
+        self._selection = selection
+        self._campaign_id = campaign_id
+        self._column = column
+        self._descending = descending
+        self._key = _expression(column)
+        self._systems = fitting_systems(connection, selection)
+        open_conditions = [c for c in selection.conditions if not decided_by_system(c)]
+        self._where = [_clause(connection, condition) for condition in open_conditions]
+        if campaign_id is not None:
+            self._where.append(CANDIDATE.campaign_id == campaign_id)
+        columns = {c.column for c in open_conditions if isinstance(c, ColumnCondition | KeyCondition)} | {column}
+        counted = any(isinstance(c, ElementCondition) for c in open_conditions)
+        self._joined = counted or not all(map(_is_own, columns))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no chemical system fits, so that nothing does."""
+        return self._systems == []
+
+    def known(self, limit: int | None, offset: int) -> list[CandidateRow]:
+        """Rows whose sorting column has a value, in its order."""
+        where = [*self._where, self._key.is_not(None)]
+        bounds = None if limit is None else self._bounds(offset + limit)
+        if bounds is not None:
+            return self._by_ids(where, bounds, self._key, limit, offset, descending=self._descending)
+        return self._rows(where, self._key, limit, offset, descending=self._descending)
+
+    def unknown(self, limit: int | None, offset: int) -> list[CandidateRow]:
+        """Rows whose sorting column has none, by id."""
+        return self._rows([*self._where, self._key.is_(None)], CANDIDATE.id, limit, offset, descending=False)
+
+    def count_known(self) -> int:
+        """How many rows have a value in the sorting column."""
+        query = from_candidates(select(func.count())).where(*self._where, *self._fitting(), self._key.is_not(None))
+        return self._connection.scalar(query) or 0
+
+    def _rows(
+        self, where: list[Any], key: Any, limit: int | None, offset: int, *, descending: bool
+    ) -> list[CandidateRow]:
+        few = self._systems is not None and self._are_few()
+        if few and limit is not None:
+            return self._by_ids(where, self._fitting(), key, limit, offset, descending=descending)
+        if few:
+            where = list(map(likely, where))
+        query = CANDIDATES.where(*where, *self._fitting())
+        query = query.order_by(*_order(key, CANDIDATE.id, descending=descending)).limit(limit).offset(offset)
+        return candidate_rows(self._connection.execute(query))
+
+    def _by_ids(
+        self,
+        where: list[Any],
+        start: list[ColumnElement[bool]],
+        key: Any,
+        limit: int | None,
+        offset: int,
+        *,
+        descending: bool,
+    ) -> list[CandidateRow]:
+        """Find ids by ``start`` and the other conditions, sort these, and read only the rows that are wanted."""
+        query = select(CANDIDATE.id.label("id"), key.label("key")).where(*map(likely, where), *start)
+        query = from_candidates(query) if self._joined else query
+        # apart from the sorting, so that PostgreSQL does not go through all candidates in the order that is asked for
+        found = query.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
+        order = _order(found.c.key, found.c.id, descending=descending)
+        ids = self._connection.scalars(select(found.c.id).order_by(*order).limit(limit).offset(offset)).all()
+        return rows_of(self._connection, ids)
+
+    def _fitting(self) -> list[ColumnElement[bool]]:
+        if self._systems is None:
+            return []
+        return [among(self._connection, CANDIDATE.chemical_system_id, self._systems)]
+
+    def _are_few(self) -> bool:
+        """Whether to start from the chemical systems, not to go down an index until enough rows have passed."""
+        some = select(CANDIDATE.id).where(*self._fitting())
+        if self._campaign_id is not None:
+            some = some.where(likely(CANDIDATE.campaign_id == self._campaign_id))
+        count = self._connection.scalar(select(func.count()).select_from(some.limit(_FEW + 1).subquery())) or 0
+        return count <= _FEW
+
+    def _bounds(self, wanted: int) -> list[ColumnElement[bool]] | None:
+        """What the first rows by ``u`` must fulfil, where elements, state and ``u`` itself are all that is asked."""
+        if self._systems is None or self._campaign_id is None or self._column != CandidateColumn.U:
+            return None
+        states, within = list(CandidateState), list[ColumnCondition]()
+        for condition in self._selection.conditions:
+            match condition:
+                case ColumnCondition(column=CandidateColumn.STATE, operator=op, value=value):
+                    states = [state for state in states if op.holds(str(state), value)]
+                case ColumnCondition(column=CandidateColumn.U):
+                    within.append(condition)
+                case _ if not decided_by_system(condition):
+                    return None
+        if not states:
+            return None
+
+        chosen = (self._systems, self._campaign_id, states, within)
+        return hold_the_first(self._connection, *chosen, descending=self._descending, count=wanted)
+
+
+def _order(key: Any, number: Any, *, descending: bool) -> tuple[Any, Any]:
+    return (key.desc(), number.desc()) if descending else (key.asc(), number.asc())

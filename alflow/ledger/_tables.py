@@ -109,9 +109,9 @@ class Structure(Base):
     id: Mapped[int] = _key()
     content_hash: Mapped[str] = mapped_column(_HASH, unique=True)
     formula: Mapped[str]
-    reduced_formula: Mapped[str] = mapped_column(index=True)
+    reduced_formula: Mapped[str]
     anonymous_formula: Mapped[str]
-    chemical_system: Mapped[str] = mapped_column(index=True)
+    chemical_system: Mapped[str]
     n_atoms: Mapped[int]
     n_elements: Mapped[int]
     n_periodic: Mapped[int]
@@ -122,15 +122,22 @@ class Structure(Base):
     created: Mapped[float] = _now()
 
 
-class StructureElement(Base):
-    """Which structures hold an element: the primary key is the path of every element query."""
+class Composition(Base):
+    """The atoms of each element in a formula: few formulas stand for many structures."""
 
-    __tablename__ = "structure_element"
+    __tablename__ = "composition"
+    formula: Mapped[str] = mapped_column(primary_key=True)
     element: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    structure_id: Mapped[int] = mapped_column(Key, ForeignKey("structure.id"), primary_key=True)
     count: Mapped[int]
-    fraction: Mapped[float]
     __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class ChemicalSystem(Base):
+    """A set of elements, some thousands at most: every element query begins with those that fit."""
+
+    __tablename__ = "chemical_system"
+    id: Mapped[int] = _key()
+    name: Mapped[str] = mapped_column(unique=True)
 
 
 class Fingerprint(Base):
@@ -178,13 +185,15 @@ class Candidate(Base):
     e_hull_error: Mapped[float | None]
     created: Mapped[float] = _now()
     updated: Mapped[float] = _now()
+    #: of the structure, for the index that every element query goes through
+    chemical_system_id: Mapped[int] = _reference("chemical_system.id")
     __table_args__ = (
-        UniqueConstraint("campaign_id", "structure_id"),
+        UniqueConstraint("structure_id", "campaign_id"),
         CheckConstraint(one_of("state", states.CandidateState), name="state"),
         CheckConstraint(one_of("stream", states.Stream), name="stream"),
         CheckConstraint("duplicate_of <> id", name="not_its_own_duplicate"),
         Index(None, "campaign_id", "state", "u"),
-        Index(None, "structure_id"),
+        Index(None, "chemical_system_id", "campaign_id", "state", "u"),
         _partial("duplicate_of IS NOT NULL", "ix_candidate_duplicate_of", "duplicate_of"),
     )
 

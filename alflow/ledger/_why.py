@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from alflow.errors import NotFoundError
 from alflow.ledger import _tables as t
-from alflow.ledger._candidates import CANDIDATE_COLUMNS, candidate_row, from_candidates
+from alflow.ledger._candidates import CANDIDATE, CANDIDATES, candidate_rows
 from alflow.ledger._engine import table_columns
 from alflow.ledger._events import in_ranges
 from alflow.ledger._jobs import attempt_row, job_row, select_jobs
@@ -58,9 +58,8 @@ def explain(connection: Connection, candidate_id: int) -> Why:
 
 
 def _candidate(connection: Connection, candidate_id: int) -> CandidateRow | None:
-    query = from_candidates(select(*CANDIDATE_COLUMNS)).where(t.Candidate.id == candidate_id)
-    row = connection.execute(query).first()
-    return None if row is None else candidate_row(row)
+    rows = candidate_rows(connection.execute(CANDIDATES.where(CANDIDATE.id == candidate_id)))
+    return rows[0] if rows else None
 
 
 def _facts(candidate: CandidateRow) -> dict[str, Any]:

@@ -111,10 +111,10 @@ OTHERS = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("rare", [20_000, 0])
-def test_selections_find_what_they_mean(filled: Ledger, rare: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a filter without SQL, once driven from the rarest element and once not."""
-    monkeypatch.setattr(search_module, "_RARE", rare)
+@pytest.mark.parametrize("few", [20_000, 0])
+def test_selections_find_what_they_mean(filled: Ledger, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a filter without SQL, once driven from the chemical systems and once not."""
+    monkeypatch.setattr(search_module, "_FEW", few)
     rows = filled.candidates()
     structures = filled.pool.structures([row.id for row in rows])
 
@@ -124,6 +124,37 @@ def test_selections_find_what_they_mean(filled: Ledger, rare: int, monkeypatch: 
         conditions = parse_selection(text).conditions
         wanted = [r.id for r, s in zip(rows, structures, strict=True) if all(holds(c, r, s) for c in conditions)]
         assert [row.id for row in filled.candidates(text)] == wanted
+
+    check()
+
+
+ELEMENTS = st.sampled_from(
+    ["Ni", "Pt", "Cu", "Cu=0", "Pt<1", "Ni!=0", "Cu2", "Ni<0", "O", "O=0", "chemical_system=Cu-Ni"]
+)
+DECIDED = st.one_of(ELEMENTS, st.sampled_from(["state=pooled", "state!=rejected", "u>0.5", "u<=1.5", "u!=1", "u"]))
+
+
+@pytest.mark.parametrize("few", [20_000, 0])
+def test_the_first_by_u_are_those_of_all(
+    filled: Ledger, campaign: CampaignRow, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little of the index is looked at, with many equal values of u among them."""
+    monkeypatch.setattr(search_module, "_FEW", few)
+    rows = filled.candidates(campaign=campaign.id)
+    structures = filled.pool.structures([row.id for row in rows])
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(ELEMENTS, st.lists(DECIDED, max_size=3), st.booleans(), st.integers(0, 6), st.integers(0, 9))
+    def check(element: str, others: list[str], descending: bool, limit: int, offset: int) -> None:
+        text = ",".join([element, *others])
+        conditions = parse_selection(text).conditions
+        fitting = [r for r, s in zip(rows, structures, strict=True) if all(holds(c, r, s) for c in conditions)]
+        known = [row for row in fitting if row.u is not None]
+        known.sort(key=lambda row: (row.u, row.id), reverse=descending)
+        wanted = [*known, *(row for row in fitting if row.u is None)][offset : offset + limit]
+        sort = "-u" if descending else "u"
+        found = filled.candidates(text, campaign=campaign.id, sort=sort, limit=limit, offset=offset)
+        assert [row.id for row in found] == [row.id for row in wanted]
 
     check()
 
@@ -178,4 +209,4 @@ def test_a_rare_element_drives_the_search(filled: Ledger) -> None:
         event.listen(connection, "before_cursor_execute", note)
         filled.candidates("Cu,state=pooled", sort="-u", limit=100)
         connection.execute(sql("SELECT 1"))
-    assert "SEARCH candidate USING INDEX ix_candidate_structure_id" in seen[0]
+    assert "ix_candidate_chemical_system_id_campaign_id_state_u" in seen[0]
