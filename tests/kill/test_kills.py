@@ -16,7 +16,6 @@ command that continues is the command line itself. ``tests/kill/scene.py`` names
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -85,9 +84,11 @@ def test_a_run_killed_at_random_moments(seed: int, quick_scene: Scene, undisturb
     for _ in range(6):
         command = quick_scene.run()
         time.sleep(draw.uniform(0.2, 3.0))
-        os.kill(command.pid, signal.SIGKILL)
-        if command.wait() in ENDED:
+        command.kill()
+        code = command.wait()
+        if code in ENDED:
             break
+        assert code == -signal.SIGKILL, command.output()
     quick_scene.finish()
     assert quick_scene.losses() == []
     assert quick_scene.outcome() == undisturbed
