@@ -17,7 +17,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.sql.expression import any_
 
 from alflow.errors import LedgerError, LedgerUnavailableError, UserError
-from alflow.ledger._interrupts import Interrupts, interrupts_put_off
 from alflow.ledger._types import clock, to_json
 
 if TYPE_CHECKING:
@@ -133,14 +132,14 @@ class Database:
         """
         current: Connection | None = getattr(self._local, "write", None)
         if current is not None:
-            with interrupts_put_off() as interrupts, current.begin_nested(), _body(interrupts):
+            with current.begin_nested():
                 yield current
             return
         if getattr(self._local, "read", None) is not None:
             raise LedgerError("a write inside a read block of the same thread would see stale rows: write first")
         self._leave_parent_connections()
         try:
-            with interrupts_put_off() as interrupts, self._writer.connect() as connection:
+            with self._writer.connect() as connection:
                 if self.is_sqlite:
                     raw = connection.connection.driver_connection
                     assert raw is not None
@@ -150,8 +149,7 @@ class Database:
                 with connection.begin():
                     self._local.write = connection
                     try:
-                        with _body(interrupts, connection):
-                            yield connection
+                        yield connection
                     finally:
                         self._local.write = None
         except DBAPIError as error:
@@ -166,11 +164,10 @@ class Database:
             return
         self._leave_parent_connections()
         try:
-            with interrupts_put_off() as interrupts, self._reader.connect() as connection, connection.begin():
+            with self._reader.connect() as connection, connection.begin():
                 self._local.read = connection
                 try:
-                    with _body(interrupts, connection):
-                        yield connection
+                    yield connection
                 finally:
                     self._local.read = None
         except DBAPIError as error:
@@ -199,21 +196,6 @@ class Database:
             reason = str(error.orig).partition("\n")[0]
             return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be reached: {reason}")
         return LedgerError(f"the ledger {self.shown_url} refused: {error.orig}")
-
-
-@contextmanager
-def _body(interrupts: Interrupts, connection: Connection | None = None) -> Iterator[None]:
-    """What a transaction is for: here a signal may interrupt; the connection it may have hit at work is given up."""
-    try:
-        interrupts.let_through()
-        yield
-    except BaseException as error:
-        interrupts.put_off()
-        if connection is not None and not isinstance(error, Exception):
-            connection.invalidate()
-        raise
-    finally:
-        interrupts.put_off()
 
 
 def _is_away(error: DBAPIError) -> bool:
