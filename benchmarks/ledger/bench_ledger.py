@@ -1,87 +1,204 @@
-"""How fast the ledger is: bulk insert, look-ups, selections, claims. Prints only.
+"""How fast the ledger is, beside the bar for each number: bulk insert, look-ups, selections, the queue. Prints only.
 
-python benchmarks/ledger/bench_ledger.py --structures 100000 [--url postgresql+psycopg://…]
+python benchmarks/ledger/bench_ledger.py --structures 1000000 [--backend sqlite|postgresql|both] [--url URL]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from made_up import candidates, make_chemistry
+from server import find_programs, private_server
 
-from alflow.ledger import CandidateState, Ledger, NewCandidate, WorkerIdentity, open_ledger
+from alflow.ledger import CandidateState, LabelKind, Ledger, WorkerIdentity, open_ledger
 from alflow.ledger._structures import prepare
-from alflow.structures import Properties, Structure
+from alflow.structures import Properties
 
-ELEMENTS = np.array([3, 8, 26, 22, 14, 12, 13, 20, 25, 28, 29, 30])
-SHARES = np.array([0.1, 0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.005, 0.005])
-
-
-def structures(n: int, seed: int = 0) -> Iterator[Structure]:
-    """Random cells of 8 atoms, some elements common and some rare."""
-    rng = np.random.default_rng(seed)
-    for _ in range(n):
-        species = rng.choice(ELEMENTS, size=3, replace=False, p=SHARES)
-        yield Structure(
-            cell=np.eye(3) * 5 + rng.normal(size=(3, 3)) * 0.1,
-            pbc=[True] * 3,
-            numbers=species[[0, 0, 0, 1, 1, 1, 2, 2]],
-            positions=rng.random((8, 3)) * 5,
-        )
-
-
-@contextmanager
-def timed(what: str, count: int | None = None) -> Iterator[None]:
-    """Print how long a block takes."""
-    begun = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - begun
-    print(f"{what:64s} {seconds:8.3f} s" + (f"  {count / seconds:10.0f} /s" if count else ""), flush=True)
+BATCH = 20_000
+#: selections with what makes each of them hard
+SELECTIONS = {
+    "Li,O,Fe=0,state=pooled": "common elements",
+    "Pt,O,Fe=0,state=pooled": "a rare element",
+    "Mg,Zn,Fe=0,state=pooled": "common alone, rare together",
+    "K,O,Fe=0,state=pooled": "common, and last by u",
+    "Na,Cu,Fe=0,state=pooled": "common alone, never together",
+    "Xe,O,Fe=0,state=pooled": "an element that is nowhere",
+}
+#: harder than the bar asks for: shown without one
+FURTHER = {
+    "O,state=pooled": "most of the pool",
+    "Li,O,Fe=0": "in any state",
+    "Li3,O2,state=pooled": "numbers of atoms, common",
+    "Pt2,O2,state=pooled": "numbers of atoms, rare",
+    "Li,O,Fe=0,state=pooled,n_atoms<9": "with another column",
+    "Mg,Zn,Fe=0,state=pooled,n_atoms<9": "the same, rare together",
+}
 
 
-def median_ms(call: Callable[[], object], repeats: int = 15) -> float:
-    """Median time of a call, ms."""
+def spread(values: Sequence[float], unit: str) -> str:
+    """Median and range."""
+    return f"{np.median(values):10.2f} {unit:4s} ({min(values):.2f}–{max(values):.2f})"
+
+
+def show(what: str, measured: str, bar: str = "") -> None:
+    """Print one line of the table."""
+    print(f"{what:72s} {measured:40s} {bar}", flush=True)
+
+
+def show_rate(what: str, count: int, seconds: float, bar: str = "") -> None:
+    show(what, f"{count / seconds:10.0f} /s", bar)
+
+
+def milliseconds(calls: Iterator[Callable[[], object]]) -> list[float]:
+    """Wall time of every call, after a few that are not counted."""
+    for call in itertools.islice(calls, 3):
+        call()
     times = []
-    for _ in range(repeats):
+    for call in calls:
         begun = time.perf_counter()
         call()
         times.append(1000 * (time.perf_counter() - begun))
-    return float(np.median(times))
+    return times
 
 
-def drain(url: str, batch: int) -> None:
-    """Claim and complete until the queue is empty."""
-    with open_ledger(url, create=False) as ledger:
-        while jobs := ledger.queue.claim(WorkerIdentity.current(), limit=batch, lease_seconds=600):
-            del jobs
-
-
-def bulk(ledger: Ledger, n: int) -> list[int]:
+def fill(ledger: Ledger, n: int) -> np.ndarray:
+    """Add the pool in batches, each timed, and score it; return the candidates' ids."""
+    chemistry = make_chemistry()
     campaign = ledger.campaigns.create("bench", "", {}, 1)
+    round_id = ledger.rounds.open(campaign.id, 0).id
+    committee = ledger.committees.add(
+        round_id, spec={}, training={}, artifact_id=None, metrics={}, calibration=None, seed=0, labels=[]
+    )
     ids: list[int] = []
-    seconds = prepared = 0.0
-    for start in range(0, n, 20_000):
-        batch = list(structures(min(20_000, n - start), seed=start))
+    hashing, cpu, wall, scoring = [], [], [], []
+    for start in range(0, n, BATCH):
+        made = list(candidates(chemistry, min(BATCH, n - start), seed=start))
+        items, u = [item for item, _ in made], np.array([u for _, u in made])
+        begun = time.process_time()
+        for item in items:
+            _ = item.structure.content_hash
+        hashing.append(len(items) / (time.process_time() - begun))
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        new = ledger.pool.add(campaign.id, round_id, items)
+        cpu.append(len(items) / (time.process_time() - begun_cpu))
+        wall.append(len(items) / (time.perf_counter() - begun))
+        ids += new
         begun = time.perf_counter()
-        for s in batch:
-            prepare(s)
-        prepared += time.perf_counter() - begun
-        items = [
-            NewCandidate(structure=s, source="random", state=CandidateState.POOLED, reason="passed the filters")
-            for s in batch
-        ]
+        ledger.pool.set_scores(committee.id, new, u, -u, u, u, u)
+        scoring.append(len(items) / (time.perf_counter() - begun))
+        if (start // BATCH) % 10 == 9:
+            print(f"  {len(ids)}: {cpu[-1]:.0f} /s CPU, {wall[-1]:.0f} /s wall", flush=True)
+    show("content hashes, per CPU second", spread(hashing, "/s"))
+    show(f"pool.add in batches of {BATCH}, per CPU second of this process", spread(cpu, "/s"), ">= 20000 /s")
+    show("the same, per second of wall time", spread(wall, "/s"))
+    show("pool.set_scores, per second of wall time", spread(scoring, "/s"))
+    begun = time.process_time()
+    for item in items:
+        prepare(item.structure)
+    show_rate(
+        "preparing rows of hashed structures, per CPU second, part of pool.add", len(items), time.process_time() - begun
+    )
+    return np.array(ids)
+
+
+def look_up(ledger: Ledger, ids: np.ndarray, repeats: int, n_jobs: int) -> None:
+    """Time the look-ups by index, of other rows each time."""
+    rng = np.random.default_rng(1)
+    chosen = [int(i) for i in rng.choice(ids, size=repeats + 3)]
+    rows = ledger.pool.rows(chosen)
+    theory = ledger.theories.register("t", "emt", {}, "emt", {}, "0" * 64)
+    pooled = ledger.candidates("state=pooled", campaign=1, limit=2 * n_jobs)
+    labelled, asked = pooled[:n_jobs], pooled[n_jobs:]
+    with ledger.write():
+        for row in labelled:
+            ledger.labels.store(
+                row.structure_id, theory.id, Properties(energy=-1.0), kind=LabelKind.IMPORTED, evidence={}
+            )
+    ledger.pool.transition([r.id for r in asked], CandidateState.SELECTED, "benchmark")
+    begun = time.perf_counter()
+    with ledger.write():
+        jobs = [ledger.queue.enqueue(r.structure_id, theory.id, r.id) for r in asked]
+    enqueued = len(jobs) / (time.perf_counter() - begun)
+    bar = "<= 2 ms"
+    for what, calls in {
+        "pool.get": (lambda i=i: ledger.pool.get(i) for i in chosen),
+        "pool.find by content hash": (lambda r=r: ledger.pool.find(1, r.content_hash) for r in rows),
+        "labels.get": (lambda r=r: ledger.labels.get(r.structure_id, theory.id) for r in labelled[: repeats + 3]),
+        "queue.get": (lambda j=j: ledger.queue.get(j.id) for j in jobs[: repeats + 3]),
+        "why": (lambda i=i: ledger.why(i) for i in chosen),
+    }.items():
+        show(what, spread(milliseconds(calls), "ms"), bar if what != "why" else "")
+    top = "u>1,state=pooled"
+    calls = (lambda: ledger.candidates(top, campaign=1, sort="-u", limit=100) for _ in range(repeats + 3))
+    show(f"{top}, top 100 by u", spread(milliseconds(calls), "ms"), bar)
+    show("queue.enqueue in one transaction", f"{enqueued:10.0f} /s")
+
+
+def select(ledger: Ledger, repeats: int) -> None:
+    """Time the selections by elements."""
+    for bar, selections in (("<= 20 ms", SELECTIONS), ("", FURTHER)):
+        for selection, trait in selections.items():
+            found = ledger.candidates(selection, campaign=1, sort="-u", limit=100)
+            calls = (
+                lambda s=selection: ledger.candidates(s, campaign=1, sort="-u", limit=100) for _ in range(repeats + 3)
+            )
+            show(f"{selection} ({trait}; {len(found)} rows)", spread(milliseconds(calls), "ms"), bar)
+
+
+def drain(url: str, batch: int, ready: multiprocessing.synchronize.Barrier) -> None:
+    """Claim until the queue is empty."""
+    with open_ledger(url, create=False) as ledger:
+        ledger.now()
+        ready.wait()
+        while ledger.queue.claim(WorkerIdentity.current(), limit=batch, lease_seconds=600):
+            pass
+
+
+def claim(ledger: Ledger, url: str, processes: int, repeats: int) -> None:
+    """Time claims by several processes, and completions by one."""
+    context = multiprocessing.get_context("spawn")
+    jobs = [job.id for job in ledger.queue.list()]
+    rates = []
+    for _ in range(repeats):
+        ready = context.Barrier(processes + 1)
+        workers = [context.Process(target=drain, args=(url, 50, ready)) for _ in range(processes)]
+        for worker in workers:
+            worker.start()
+        ready.wait()
         begun = time.perf_counter()
-        ids += ledger.pool.add(campaign.id, None, items)
-        seconds += time.perf_counter() - begun
-    print(f"{'pool.add, structures and candidates':64s} {seconds:8.3f} s  {n / seconds:10.0f} /s")
-    print(f"{'  of which hashing and packing, outside the transaction':64s} {prepared:8.3f} s  {n / prepared:10.0f} /s")
-    return ids
+        for worker in workers:
+            worker.join()
+        rates.append(len(jobs) / (time.perf_counter() - begun))
+        ledger.queue.release(jobs)
+    show(f"queue.claim in batches of 50 by {processes} processes", spread(rates, "/s"), ">= 2000 /s")
+    claimed = ledger.queue.claim(WorkerIdentity.current(), limit=min(300, len(jobs)), lease_seconds=600)
+    begun = time.perf_counter()
+    for job in claimed:
+        ledger.queue.complete(job.job_id, job.fence, Properties(energy=-1.0), {"converged": True})
+    show_rate("queue.complete, a transaction each", len(claimed), time.perf_counter() - begun)
+
+
+def measure(url: str, folder: Path, options: argparse.Namespace) -> None:
+    """Everything, on one database."""
+    with open_ledger(url, directory=folder / "files") as ledger:
+        print(f"\n{ledger.url.partition(':')[0]}: {options.structures} structures\n", flush=True)
+        ids = fill(ledger, options.structures)
+        if not url.startswith("sqlite"):
+            with ledger._database.write() as connection:  # as autovacuum does within a minute
+                connection.exec_driver_sql("ANALYZE")
+        look_up(ledger, ids, options.repeats, options.jobs)
+        select(ledger, options.repeats)
+        claim(ledger, url, options.processes, 3)
+        stats = ledger.stats()
+        show("size of the database", f"{stats['database_bytes'] / options.structures:10.0f} bytes/structure")
 
 
 def main() -> None:
@@ -89,55 +206,21 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=50_000)
     parser.add_argument("--jobs", type=int, default=5_000)
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--url", default=None)
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--backend", choices=["sqlite", "postgresql", "both"], default="both")
+    parser.add_argument("--url", help="an empty PostgreSQL database; by default a private server is started")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = options.url or f"sqlite:///{Path(folder) / 'bench.db'}"
-        with open_ledger(url, directory=Path(folder) / "files") as ledger:
-            ids = bulk(ledger, options.structures)
-            round_id = ledger.rounds.open(1, 0).id
-            committee = ledger.committees.add(
-                round_id, spec={}, training={}, artifact_id=None, metrics={}, calibration=None, seed=0, labels=[]
-            )
-            u = np.random.default_rng(0).lognormal(size=len(ids))
-            with timed("pool.set_scores", len(ids)):
-                ledger.pool.set_scores(committee.id, ids, u, -u, u, u, u)
-            hashes = [ledger.pool.get(i).content_hash for i in ids[:: max(1, len(ids) // 15)]]
-            for what, call in {
-                "pool.get": lambda: ledger.pool.get(ids[len(ids) // 2]),
-                "pool.find by content hash": lambda: ledger.pool.find(1, hashes[7]),
-                "u>1, pooled, top 100": lambda: ledger.candidates("u>1,state=pooled", campaign=1, sort="-u", limit=100),
-                "Li,O,Fe=0, pooled, top 100 (common)": lambda: ledger.candidates(
-                    "Li,O,Fe=0,state=pooled", campaign=1, sort="-u", limit=100
-                ),
-                "Cu,O,Fe=0, pooled, top 100 (rare)": lambda: ledger.candidates(
-                    "Cu,O,Fe=0,state=pooled", campaign=1, sort="-u", limit=100
-                ),
-                "why": lambda: ledger.why(ids[len(ids) // 2]),
-            }.items():
-                print(f"{what:64s} {median_ms(call):8.2f} ms")
-            theory = ledger.theories.register("t", "emt", {}, "emt", {}, "0" * 64)
-            chosen = ids[: options.jobs]
-            ledger.pool.transition(chosen, CandidateState.SELECTED, "benchmark")
-            rows = ledger.pool.rows(chosen)
-            with timed("queue.enqueue, one transaction", len(rows)), ledger.write():
-                for row in rows:
-                    ledger.queue.enqueue(row.structure_id, theory.id, row.id)
-            context = multiprocessing.get_context("spawn")
-            workers = [context.Process(target=drain, args=(url, 50)) for _ in range(options.processes)]
-            with timed(f"queue.claim, batches of 50, {options.processes} processes, with their start", len(rows)):
-                for worker in workers:
-                    worker.start()
-                for worker in workers:
-                    worker.join()
-            ledger.queue.release([job.id for job in ledger.queue.list()])
-            with timed("queue.claim, batches of 50, one process", len(rows)):
-                claimed = []
-                while jobs := ledger.queue.claim(WorkerIdentity.current(), limit=50, lease_seconds=600):
-                    claimed += jobs
-            with timed("queue.complete", 300):
-                for job in claimed[:300]:
-                    ledger.queue.complete(job.job_id, job.fence, Properties(energy=-1.0), {"converged": True})
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        if options.backend != "postgresql":
+            measure(f"sqlite:///{folder / 'bench.db'}", folder, options)
+        if options.backend != "sqlite":
+            programs = find_programs()
+            if options.url is None and programs is None:
+                print("no PostgreSQL server programs on this machine; name an empty database with --url")
+                return
+            url = options.url or stack.enter_context(private_server(programs))  # type: ignore[arg-type]
+            measure(url, folder, options)
 
 
 if __name__ == "__main__":
