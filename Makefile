@@ -17,8 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# loadgroup: tests that share a server run in one process
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # pytest ends with 5 when nothing carries the marker: for a tier that may be empty that is a remark, not a failure.
 MAY_BE_EMPTY := || { code=$$?; test $$code -eq 5 && echo "no test carries this marker"; }
 
@@ -59,7 +58,7 @@ test: check  ## checks, then every test but the integration and slow ones
 	$(PYTEST) -m "not integration and not slow"
 
 test-integration: $(VENV)/.with-test  ## tests that need servers, build packages or kill processes
-	$(PYTEST) -m "integration and not slow" $(MAY_BE_EMPTY)
+	$(PYTEST) --dist loadfile -m "integration and not slow" $(MAY_BE_EMPTY)    # a file's tests share their server
 
 test-slow: $(VENV)/.with-test  ## long tests, run by hand for a release
 	$(PYTEST) -m slow $(MAY_BE_EMPTY)

@@ -12,7 +12,6 @@ from tests.loop.conftest import MakeCampaign
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.xdist_group("prefect"),
     pytest.mark.filterwarnings("ignore"),  # Prefect's own dependencies warn at will
 ]
 

@@ -19,7 +19,7 @@ from alflow.loop._lease import campaign_lease
 from tests.flows.conftest import Stack, ended, running_stack
 from tests.loop.conftest import write_campaign
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.integration
 
 
 def test_everything_of_prefect_yaml_is_deployed_and_runs_with_parameters(
