@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, select
@@ -146,13 +147,15 @@ class _Search:
         self._descending = descending
         self._key = _expression(column)
         self._systems = fitting_systems(connection, selection)
-        open_conditions = [c for c in selection.conditions if not decided_by_system(c)]
-        self._where = [_clause(connection, condition) for condition in open_conditions]
-        if campaign_id is not None:
-            self._where.append(CANDIDATE.campaign_id == campaign_id)
-        columns = {c.column for c in open_conditions if isinstance(c, ColumnCondition | KeyCondition)} | {column}
-        counted = any(isinstance(c, ElementCondition) for c in open_conditions)
-        self._joined = counted or not all(map(_is_own, columns))
+        #: conditions on the candidate's own columns, and those for which other tables are joined
+        self._own: list[Any] = [] if campaign_id is None else [CANDIDATE.campaign_id == campaign_id]
+        self._others: list[Any] = []
+        for condition in selection.conditions:
+            if not decided_by_system(condition):
+                own = isinstance(condition, AgeCondition) or (
+                    not isinstance(condition, ElementCondition) and _is_own(condition.column)
+                )
+                (self._own if own else self._others).append(_clause(connection, condition))
 
     @property
     def is_empty(self) -> bool:
@@ -161,46 +164,47 @@ class _Search:
 
     def known(self, limit: int | None, offset: int) -> list[CandidateRow]:
         """Rows whose sorting column has a value, in its order."""
-        where = [*self._where, self._key.is_not(None)]
+        known = self._key.is_not(None)
         bounds = None if limit is None else self._bounds(offset + limit)
         if bounds is not None:
-            return self._by_ids(where, bounds, self._key, limit, offset, descending=self._descending)
-        return self._rows(where, self._key, limit, offset, descending=self._descending)
+            return self._from(bounds, known, self._key, limit, offset, descending=self._descending)
+        return self._rows(known, self._key, limit, offset, descending=self._descending)
 
     def unknown(self, limit: int | None, offset: int) -> list[CandidateRow]:
         """Rows whose sorting column has none, by id."""
-        return self._rows([*self._where, self._key.is_(None)], CANDIDATE.id, limit, offset, descending=False)
+        return self._rows(self._key.is_(None), CANDIDATE.id, limit, offset, descending=False)
 
     def count_known(self) -> int:
         """How many rows have a value in the sorting column."""
-        query = from_candidates(select(func.count())).where(*self._where, *self._fitting(), self._key.is_not(None))
-        return self._connection.scalar(query) or 0
+        where = (*self._own, *self._others, *self._fitting(), self._key.is_not(None))
+        return self._connection.scalar(from_candidates(select(func.count())).where(*where)) or 0
 
-    def _rows(
-        self, where: list[Any], key: Any, limit: int | None, offset: int, *, descending: bool
-    ) -> list[CandidateRow]:
-        few = self._systems is not None and self._are_few()
-        if few and limit is not None:
-            return self._by_ids(where, self._fitting(), key, limit, offset, descending=descending)
-        if few:
-            where = list(map(likely, where))
-        query = CANDIDATES.where(*where, *self._fitting())
+    def _rows(self, further: Any, key: Any, limit: int | None, offset: int, *, descending: bool) -> list[CandidateRow]:
+        if self._are_few:
+            return self._from(self._fitting(), further, key, limit, offset, descending=descending)
+        query = CANDIDATES.where(*self._own, *self._others, *self._fitting(), further)
         query = query.order_by(*_order(key, CANDIDATE.id, descending=descending)).limit(limit).offset(offset)
         return candidate_rows(self._connection.execute(query))
 
-    def _by_ids(
+    def _from(
         self,
-        where: list[Any],
         start: list[ColumnElement[bool]],
+        further: Any,
         key: Any,
         limit: int | None,
         offset: int,
         *,
         descending: bool,
     ) -> list[CandidateRow]:
-        """Find ids by ``start`` and the other conditions, sort these, and read only the rows that are wanted."""
-        query = select(CANDIDATE.id.label("id"), key.label("key")).where(*map(likely, where), *start)
-        query = from_candidates(query) if self._joined else query
+        """Begin with the index on chemical systems, by ``start``; sort ids alone, and read the rows that are wanted."""
+        own = _is_own(self._column)
+        narrow = [*map(likely, self._own), *start, *([further] if own else [])]
+        query = select(CANDIDATE.id.label("id"), key.label("key"))
+        if self._others or not own:
+            first = select(CANDIDATE.id).where(*narrow).correlate(None)
+            query = from_candidates(query).where(CANDIDATE.id.in_(first), *self._others, further)
+        else:
+            query = query.where(*narrow)
         # apart from the sorting, so that PostgreSQL does not go through all candidates in the order that is asked for
         found = query.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
         order = _order(found.c.key, found.c.id, descending=descending)
@@ -212,8 +216,11 @@ class _Search:
             return []
         return [among(self._connection, CANDIDATE.chemical_system_id, self._systems)]
 
+    @cached_property
     def _are_few(self) -> bool:
         """Whether to start from the chemical systems, not to go down an index until enough rows have passed."""
+        if self._systems is None:
+            return False
         some = select(CANDIDATE.id).where(*self._fitting())
         if self._campaign_id is not None:
             some = some.where(likely(CANDIDATE.campaign_id == self._campaign_id))
@@ -235,7 +242,6 @@ class _Search:
                     return None
         if not states:
             return None
-
         chosen = (self._systems, self._campaign_id, states, within)
         return hold_the_first(self._connection, *chosen, descending=self._descending, count=wanted)
 

@@ -28,10 +28,10 @@ def fitting_systems(connection: Connection, selection: Selection) -> list[int] |
 def _on_system(condition: Condition) -> Iterator[ColumnElement[bool]]:
     name = t.ChemicalSystem.__table__.c.name
     match condition:
-        case ElementCondition(number=number, operator=op, count=count):
-            absent, present = op.holds(0, count), _some_count_holds(op, count)
+        case ElementCondition():
+            absent, present = condition.operator.holds(0, condition.count), any(_present(condition))
             if absent != present:
-                held = (literal("-") + name + literal("-")).like(f"%-{element_symbol(number)}-%")
+                held = (literal("-") + name + literal("-")).like(f"%-{element_symbol(condition.number)}-%")
                 yield held if present else ~held
         case ColumnCondition(column=CandidateColumn.CHEMICAL_SYSTEM, operator=Operator.EQUAL, value=value):
             yield name == str(value)
@@ -39,20 +39,18 @@ def _on_system(condition: Condition) -> Iterator[ColumnElement[bool]]:
             yield name == "-".join(sorted(re.findall("[A-Z][a-z]?", str(value))))
 
 
-def _some_count_holds(op: Operator, count: int) -> bool:
-    return any(op.holds(n, count) for n in {1, max(1, count - 1), max(1, count), max(1, count + 1)})
-
-
-def _every_count_holds(op: Operator, count: int) -> bool:
-    return all(op.holds(n, count) for n in {1, max(1, count - 1), max(1, count), max(1, count + 1)})
+def _present(condition: ElementCondition) -> list[bool]:
+    """Whether it holds with fewer atoms than it names, as many, and more, of those numbers that are at least one."""
+    numbers = {max(1, n) for n in (1, condition.count - 1, condition.count, condition.count + 1)}
+    return [condition.operator.holds(n, condition.count) for n in numbers]
 
 
 def decided_by_system(condition: Condition) -> bool:
     """Whether a condition says nothing beyond :func:`fitting_systems`: not how many atoms, only of which elements."""
     match condition:
-        case ElementCondition(operator=op, count=count):
-            absent, some, every = op.holds(0, count), _some_count_holds(op, count), _every_count_holds(op, count)
-            return some == every and absent != every
+        case ElementCondition():
+            absent, present = condition.operator.holds(0, condition.count), _present(condition)
+            return not any(present) if absent else all(present)
         case ColumnCondition(column=column, operator=op):
             return column == CandidateColumn.CHEMICAL_SYSTEM and op == Operator.EQUAL
     return False

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text as sql
+from sqlalchemy import event
 
 from alflow.errors import NotFoundError, SelectionError
 from alflow.ledger import CampaignRow, CandidateColumn, CandidateRow, CandidateState, Ledger, NewCandidate, Stream
@@ -190,23 +190,25 @@ def test_wrong_arguments(filled: Ledger, bad: dict[str, Any]) -> None:
         filled.candidates(**bad)
 
 
-def test_a_rare_element_drives_the_search(filled: Ledger) -> None:
-    """The plan must start from the holders of the element, not from all candidates."""
+@pytest.mark.parametrize("selection", ["Cu", "Cu,state=pooled", "Cu2,u>0.1,state=pooled", "Cu,state=pooled,n_atoms<9"])
+@pytest.mark.parametrize("sort", ["-u", "id", "formula"])
+def test_elements_are_looked_for_by_chemical_system(filled: Ledger, selection: str, sort: str) -> None:
+    """The plan must start from the systems with the element, not from all candidates in the order that is asked for."""
     if not filled.url.startswith("sqlite"):
         pytest.skip("PostgreSQL plans by its own statistics")
     with filled._database.read() as connection:
-        seen: list[str] = []
+        plans: list[str] = []
 
         def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            if "LIMIT" in statement and "candidate" in statement:
+            if "candidate" in statement and "LIMIT" in statement:
                 plan = connection.connection.driver_connection.execute(  # type: ignore[union-attr]
                     f"EXPLAIN QUERY PLAN {statement}", parameters
                 )
-                seen.append(" ".join(str(row[3]) for row in plan))
-
-        from sqlalchemy import event
+                plans.append(" ".join(str(row[3]) for row in plan))
 
         event.listen(connection, "before_cursor_execute", note)
-        filled.candidates("Cu,state=pooled", sort="-u", limit=100)
-        connection.execute(sql("SELECT 1"))
-    assert "ix_candidate_chemical_system_id_campaign_id_state_u" in seen[0]
+        filled.candidates(selection, campaign=1, sort=sort, limit=100)
+    assert plans
+    for plan in plans:
+        assert "ix_candidate_chemical_system_id_campaign_id_state_u (chemical_system_id=? AND campaign_id=?" in plan
+        assert "SCAN candidate" not in plan
