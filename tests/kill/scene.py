@@ -196,7 +196,7 @@ class Scene:
                 popen = subprocess.Popen(
                     [sys.executable, "-m", module, *arguments],
                     cwd=self.directory,
-                    env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+                    env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *_search_path()])},
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
@@ -303,6 +303,11 @@ class Scene:
         while left := [pid for command in self.commands for pid in members(command.pid)]:
             assert time.monotonic() < deadline, f"processes are left: {left}"
             time.sleep(0.05)
+
+
+def _search_path() -> list[str]:
+    """Where Python is told to look for modules besides; commands start in another folder."""
+    return [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
 
 def end_group(leader: int) -> None:

@@ -26,8 +26,12 @@ from tests.kill.conftest import Stage
 from tests.kill.scene import CAMPAIGN, ENDED, Outcome, Scene, all_points
 from tests.kill.victim import Point
 
-SAMPLE = [Point.of(1, "train", "inside"), Point.of(2, "label", "complete-committed")]
-QUICK_SAMPLE = [Point.of(1, "explore-dynamics", "inside"), Point.of(2, "select", "commit")]
+SAMPLE = [Point.of(1, "train", "inside")]
+QUICK_SAMPLE = [
+    Point.of(1, "explore-dynamics", "inside"),
+    Point.of(2, "select", "commit"),
+    Point.of(2, "label", "complete-committed"),
+]
 
 
 def kill_at(point: Point, scene: Scene) -> None:

@@ -28,6 +28,7 @@ commit, -committed
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ from alflow.cli import main
 WORKER = (-1, "worker")
 POINT, ACTION, SIGNALS, PATIENCE = (f"ALFLOW_TEST_{name}" for name in ("POINT", "ACTION", "SIGNALS", "PATIENCE"))
 
+_PR_SET_PDEATHSIG = 1  # from sys/prctl.h
 # how often a place is met before its trap springs: the first is too early to have left something behind
 _TIMES = {"inside": 2, "writing": 2, "checkpoint": 2, "complete-commit": 2, "complete-committed": 2}
 _TIMES_INSIDE = {"train": 6, "explore-relax": 3, "explore-dynamics": 5}
@@ -219,6 +221,8 @@ def _watch_files(trap: Trap) -> None:
 def run(arguments: Sequence[str], environment: Mapping[str, str], directory: str, log: str) -> None:
     """Be a command in a process of its own: the target of a process that was forked from a prepared one."""
     os.setsid()
+    if sys.platform == "linux":  # what tests started ends with them, also when they are killed themselves
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.update(environment)
     os.chdir(directory)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
