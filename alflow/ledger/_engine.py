@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.sql.expression import any_
 
 from alflow.errors import LedgerError, LedgerUnavailableError, UserError
+from alflow.ledger._interrupts import Interrupts, interrupts_put_off
 from alflow.ledger._types import clock, to_json
 
 if TYPE_CHECKING:
@@ -102,6 +104,12 @@ class Database:
             # a read that upgrades to a write fails at once, whatever the timeout: writers take the lock first
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
+        @event.listens_for(engine, "invalidate")
+        def _roll_back(connection: Any, _record: Any, _error: Any) -> None:
+            # a closed connection whose statements are not finished keeps its lock until they are collected
+            with suppress(sqlite3.Error):
+                connection.rollback()
+
         return engine
 
     def use_write_ahead_log(self) -> None:
@@ -132,14 +140,14 @@ class Database:
         """
         current: Connection | None = getattr(self._local, "write", None)
         if current is not None:
-            with current.begin_nested():
+            with interrupts_put_off() as interrupts, current.begin_nested(), _body(interrupts):
                 yield current
             return
         if getattr(self._local, "read", None) is not None:
             raise LedgerError("a write inside a read block of the same thread would see stale rows: write first")
         self._leave_parent_connections()
         try:
-            with self._writer.connect() as connection:
+            with interrupts_put_off() as interrupts, self._writer.connect() as connection:
                 if self.is_sqlite:
                     raw = connection.connection.driver_connection
                     assert raw is not None
@@ -149,7 +157,8 @@ class Database:
                 with connection.begin():
                     self._local.write = connection
                     try:
-                        yield connection
+                        with _body(interrupts, connection):
+                            yield connection
                     finally:
                         self._local.write = None
         except DBAPIError as error:
@@ -164,10 +173,11 @@ class Database:
             return
         self._leave_parent_connections()
         try:
-            with self._reader.connect() as connection, connection.begin():
+            with interrupts_put_off() as interrupts, self._reader.connect() as connection, connection.begin():
                 self._local.read = connection
                 try:
-                    yield connection
+                    with _body(interrupts, connection):
+                        yield connection
                 finally:
                     self._local.read = None
         except DBAPIError as error:
@@ -196,6 +206,21 @@ class Database:
             reason = str(error.orig).partition("\n")[0]
             return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be reached: {reason}")
         return LedgerError(f"the ledger {self.shown_url} refused: {error.orig}")
+
+
+@contextmanager
+def _body(interrupts: Interrupts, connection: Connection | None = None) -> Iterator[None]:
+    """What a transaction is for: here a signal may interrupt; the connection it may have hit at work is given up."""
+    try:
+        interrupts.let_through()
+        yield
+    except BaseException as error:
+        interrupts.put_off()
+        if connection is not None and not connection.closed and not isinstance(error, Exception):
+            connection.invalidate()
+        raise
+    finally:
+        interrupts.put_off()
 
 
 def _is_away(error: DBAPIError) -> bool:
