@@ -117,6 +117,7 @@ def _examine(campaign: str | None, config: Path | None, ledger: str | None) -> I
     loaded = load_campaign(target.file)
     yield Finding(what="campaign", ok=True, text=f"{target.file}: {_campaign_text(loaded)}")
     yield from _examine_labeler(loaded, config)
+    yield _examine_potential(loaded)
     yield from _examine_ledger(target.url)
     yield from _examine_deployment(loaded.config.name)
 
@@ -153,6 +154,13 @@ def _examine_labeler(loaded: LoadedCampaign, config: Path | None) -> Iterator[Fi
         loaded.require_labeler(labeler)
     except ConfigError as error:
         yield Finding(what="elements", ok=False, text=str(error))
+
+
+def _examine_potential(loaded: LoadedCampaign) -> Finding:
+    from alflow.potentials import kernel_state
+
+    compiled, text = kernel_state(loaded.config.committee)
+    return Finding(what="potential", ok=compiled or None, text=text)
 
 
 def _examine_ledger(url: str) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from alflow.potentials._checkpoint import load_committee
     from alflow.potentials._committee import NativeCommittee
     from alflow.potentials._conformance import check_committee
+    from alflow.potentials._engine import kernel_state
     from alflow.potentials._threads import compute_threads
     from alflow.potentials._train import train_committee
 
@@ -41,6 +42,7 @@ _LAZY = {
     "NativeCommittee": "_committee",
     "check_committee": "_conformance",
     "compute_threads": "_threads",
+    "kernel_state": "_engine",
     "load_committee": "_checkpoint",
     "train_committee": "_train",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "coverage",
     "drift_warning",
     "fit_calibration",
+    "kernel_state",
     "largest_ratio",
     "leading_kinds",
     "load_committee",

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from alflow.errors import CheckpointError
 from alflow.potentials._calibration import Calibration
 from alflow.potentials._committee import NativeCommittee
-from alflow.potentials._core import DTYPES, CommitteeCore
+from alflow.potentials._core import CommitteeCore
+from alflow.potentials._engine import DTYPES
 from alflow.potentials._network import CommitteeNetwork, Constants
 from alflow.potentials._spec import CommitteeSpec
 from alflow.potentials._targets import Targets

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alflow.potentials._allocator import keep_freed_memory
-from alflow.potentials._core import DTYPES, CommitteeCore, RawPrediction, stress_from_virial
+from alflow.potentials._core import CommitteeCore, RawPrediction, stress_from_virial
+from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._prediction import Prediction
 from alflow.structures import Structure

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from alflow.potentials._geometry import (
-    VOIGT,
-    AtomTable,
-    EdgeBatch,
-    EdgeFunctions,
-    EdgeList,
-    PairTable,
-    Repulsion,
-    n_features,
-)
+from alflow.potentials._engine import Engine, choose_engine
+from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList, Repulsion
 from alflow.potentials._network import CommitteeNetwork, Constants
 from alflow.structures import element_symbol
 
@@ -27,12 +20,8 @@ if TYPE_CHECKING:
 
     from alflow.potentials._spec import CommitteeSpec
 
-CHUNK_ATOMS = 96
-"""Atoms evaluated together: large enough for the matrix products, small enough for the caches."""
 CHUNK_BYTES = 256 * 2**20
 """Rough bound of the memory that the edges of one chunk may take."""
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +63,11 @@ class CommitteeCore:
 
     network: CommitteeNetwork = None  # type: ignore[assignment]  # made from the other fields
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Who evaluates the network here."""
+        return choose_engine(self.network, self.numbers, self.weights.dtype)
+
     @property
     def elements(self) -> tuple[str, ...]:
         """Element symbols by rising atomic number."""
@@ -96,13 +90,10 @@ class CommitteeCore:
         energy, virial = np.zeros((k, n)), np.zeros((k, n, 6))
         forces = np.zeros((k, int(last[-1]) if n else 0, 3))
         described: NDArray[np.float64] | None = None
-        views = self.network.layout.views(self.weights)
         for chunk in self._chunks(edges):
             joined = EdgeList.join([edges[i] for i in chunk])
-            pairs, edge_pair = PairTable.of(joined)
-            functions = EdgeFunctions.of(joined, self.numbers, self.spec, self.weights.dtype)
-            batch = EdgeBatch(joined, pairs, edge_pair, functions)
-            out = self.network.evaluate(views, batch, derivatives=derivatives)
+            batch = self.engine.batch(joined)
+            out = self.engine.evaluate(self.weights, batch, derivatives=derivatives)
             push = Repulsion.of(joined, active=self.spec.repulsion)
             energy[:, chunk] = out.energy.double().numpy() + self.reference_sum(joined.atoms) + push.energy
             if out.forces is not None and out.virial is not None:
@@ -118,14 +109,13 @@ class CommitteeCore:
 
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""
-        per_edge = 4 * self.spec.n_members * n_features(self.spec) * self.weights.element_size()
-        most_edges = CHUNK_BYTES // per_edge
+        most_atoms, most_edges = self.engine.chunk_atoms, CHUNK_BYTES // self.engine.edge_bytes
         atoms = np.array([len(e.atoms) for e in edges], dtype=np.int64)
         counts = np.array([len(e.centres) for e in edges], dtype=np.int64)
         chunks: list[list[int]] = []
         filled_atoms = filled_edges = 0
         for i in np.argsort(atoms, kind="stable"):
-            if not chunks or filled_atoms + atoms[i] > CHUNK_ATOMS or filled_edges + counts[i] > most_edges:
+            if not chunks or filled_atoms + atoms[i] > most_atoms or filled_edges + counts[i] > most_edges:
                 chunks.append([])
                 filled_atoms = filled_edges = 0
             chunks[-1].append(int(i))

@@ -10,16 +10,8 @@ import numpy as np
 import torch
 
 from alflow.errors import PotentialError
-from alflow.potentials._geometry import (
-    VOIGT,
-    EdgeBatch,
-    EdgeFunctions,
-    EdgeList,
-    PairTable,
-    Repulsion,
-    SummedBatch,
-    n_features,
-)
+from alflow.potentials._engine import Batch
+from alflow.potentials._geometry import VOIGT, EdgeList, Repulsion
 from alflow.structures import LabelledStructure
 
 if TYPE_CHECKING:
@@ -27,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._core import CommitteeCore
-
-SUMMED_BYTES = 2**30
-"""Up to this much memory the slopes of all pairs are kept; larger training sets go back to their edges."""
 
 
 def as_examples(train: Sequence[Atoms | LabelledStructure]) -> list[LabelledStructure]:
@@ -95,12 +84,7 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prepared:
-    edges: EdgeList
-    pairs: PairTable
-    edge_pair: NDArray[np.int64]
-    functions: EdgeFunctions | None
-    values: torch.Tensor | None
-    slopes: torch.Tensor | None
+    n_atoms: int
     energy: float
     forces: NDArray[np.float64]
     virial: NDArray[np.float64]
@@ -120,10 +104,8 @@ class TrainingSet:
         repulsions: Sequence[Repulsion],
     ) -> None:
         self.dtype = core.weights.dtype
-        tables = [PairTable.of(e) for e in edges]
-        n_bytes = sum(len(pairs) for pairs, _ in tables) * n_features(core.spec) * 10 * core.weights.element_size()
-        self.summed = n_bytes <= SUMMED_BYTES
-        self._items = [self._prepare(core, *rest) for rest in zip(examples, edges, tables, repulsions, strict=True)]
+        self._geometry = core.engine.geometry(edges)
+        self._items = [self._prepare(core, *rest) for rest in zip(examples, edges, repulsions, strict=True)]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -131,38 +113,17 @@ class TrainingSet:
     @property
     def n_atoms(self) -> NDArray[np.int64]:
         """(n,)."""
-        return np.array([len(item.edges.atoms) for item in self._items])
+        return np.array([item.n_atoms for item in self._items])
 
-    def _prepare(
-        self,
-        core: CommitteeCore,
-        example: LabelledStructure,
-        edges: EdgeList,
-        table: tuple[PairTable, NDArray[np.int64]],
-        push: Repulsion,
-    ) -> _Prepared:
-        pairs, edge_pair = table
-        # Geometry in float64 and rounded once: a float32 training then sees the best float32 geometry.
-        exact = EdgeFunctions.of(edges, core.numbers, core.spec, torch.float64)
-        functions, values, slopes = None, None, None
-        if self.summed:
-            index = torch.from_numpy(edge_pair)
-            values = exact.pair_values(index, len(pairs)).to(self.dtype)
-            slopes = exact.pair_slopes(index, len(pairs), torch.from_numpy(edges.vectors)).to(self.dtype)
-        else:
-            functions = exact.to(self.dtype)
+    @staticmethod
+    def _prepare(core: CommitteeCore, example: LabelledStructure, edges: EdgeList, push: Repulsion) -> _Prepared:
         p, volume = example.properties, example.structure.volume
         virial = np.zeros(6)
         has_stress = p.stress is not None and volume > 0
         if p.stress is not None and volume > 0:
             virial = np.array([p.stress[a, b] for a, b in VOIGT]) * volume - push.virial[0]
         return _Prepared(
-            edges=edges,
-            pairs=pairs,
-            edge_pair=edge_pair,
-            functions=functions,
-            values=values,
-            slopes=slopes,
+            n_atoms=len(edges.atoms),
             energy=p.energy - push.energy[0] - float(core.reference_sum(edges.atoms)[0]),
             forces=np.zeros((len(edges.atoms), 3)) if p.forces is None else p.forces - push.forces,
             virial=virial,
@@ -171,11 +132,10 @@ class TrainingSet:
             volume=volume if volume > 0 else 1.0,
         )
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[SummedBatch | EdgeBatch, Labels]:
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Batch, Labels]:
         """Collate some examples."""
         items = [self._items[i] for i in indices]
-        pairs = PairTable.join([item.pairs for item in items])
-        counts = pairs.atoms.counts
+        counts = self.n_atoms[indices]
 
         def column(values: list[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=self.dtype)
@@ -189,13 +149,4 @@ class TrainingSet:
             n_atoms=column(counts.tolist()),
             volume=column([item.volume for item in items]),
         )
-        return self._collate(items, pairs), labels
-
-    def _collate(self, items: list[_Prepared], pairs: PairTable) -> SummedBatch | EdgeBatch:
-        if self.summed:
-            values = torch.cat([item.values for item in items if item.values is not None])
-            return SummedBatch(pairs, values, torch.cat([i.slopes for i in items if i.slopes is not None]))
-        first = np.cumsum([0] + [len(item.pairs) for item in items])
-        edge_pair = np.concatenate([item.edge_pair + k for item, k in zip(items, first, strict=False)])
-        functions = EdgeFunctions.join([item.functions for item in items if item.functions is not None])
-        return EdgeBatch(EdgeList.join([item.edges for item in items]), pairs, edge_pair, functions)
+        return self._geometry.batch(indices), labels

@@ -11,8 +11,9 @@ import numpy as np
 
 from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._committee import NativeCommittee
-from alflow.potentials._core import DTYPES, CommitteeCore
+from alflow.potentials._core import CommitteeCore
 from alflow.potentials._dataset import TrainingSet, as_examples
+from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList, Repulsion
 from alflow.potentials._network import CommitteeNetwork
 from alflow.potentials._optimiser import OptimiserState
@@ -111,7 +112,7 @@ def train_committee(
     is_warm = warm is not None and warm.core is not None
 
     data = TrainingSet(core, examples, edges, repulsions)
-    trainer = Trainer(core.network, data, share, held_out, training, targets, seed=seed, warm=is_warm)
+    trainer = Trainer(core.engine, data, share, held_out, training, targets, seed=seed, warm=is_warm)
     state = TrainerState(optimiser=OptimiserState.start(core.weights))
     save = None
     if checkpoint_dir is not None:

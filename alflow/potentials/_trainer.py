@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._dataset import TrainingSet
-    from alflow.potentials._network import CommitteeNetwork
+    from alflow.potentials._engine import Engine
     from alflow.potentials._spec import TrainingSpec
     from alflow.potentials._targets import Targets
 
@@ -76,8 +76,8 @@ class Trainer:
 
     Parameters
     ----------
-    network
-        the function to train
+    engine
+        evaluates the function to train
     data
         all examples
     share
@@ -94,7 +94,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: CommitteeNetwork,
+        engine: Engine,
         data: TrainingSet,
         share: NDArray[np.float64],
         held_out: NDArray[np.int64],
@@ -104,7 +104,7 @@ class Trainer:
         seed: int,
         warm: bool,
     ) -> None:
-        self.network, self.data, self.training, self.targets, self.seed = network, data, training, targets, seed
+        self.engine, self.data, self.training, self.targets, self.seed = engine, data, training, targets, seed
         self.share = torch.from_numpy(share).to(data.dtype)
         self.held_out = held_out
         self.rows = np.setdiff1d(np.arange(len(data)), held_out)
@@ -172,8 +172,8 @@ class Trainer:
     def _epoch(self, state: TrainerState, spent_before: float) -> float:
         """One pass; returns the mean loss over members and steps."""
         order = np.random.default_rng([self.seed, state.epoch, 7]).permutation(self.rows)
-        optimiser, layout = state.optimiser, self.network.layout
-        leaves = {name: view.detach().requires_grad_() for name, view in layout.views(optimiser.weights).items()}
+        optimiser = state.optimiser
+        leaf = optimiser.weights.detach().requires_grad_()
         total = 0.0
         for k in range(self.steps_per_epoch):
             chosen = np.sort(order[k :: self.steps_per_epoch])
@@ -182,12 +182,9 @@ class Trainer:
             fraction = self._fraction(state, k)
             weights = self._loss_weights(fraction)
             batch, labels = self.data.batch(chosen)
-            out = self.network.evaluate(leaves, batch, training=True)
+            out = self.engine.evaluate(leaf, batch, training=True)
             losses = member_losses(out, labels, batch.structure, weights, self.share[:, chosen])
-            gradients = torch.autograd.grad(
-                losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
-            )
-            gradient = layout.join(dict(zip(leaves, gradients, strict=True)))
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             loss = float(losses.detach().mean())
             if not math.isfinite(loss):
                 raise PotentialError(
@@ -221,11 +218,10 @@ class Trainer:
 
     def evaluate(self, matrix: torch.Tensor, indices: NDArray[np.int64]) -> float:
         """Mean loss over members and structures with full weights."""
-        views = self.network.layout.views(matrix)
         weights, total = self._loss_weights(1.0), 0.0
         for part in np.array_split(indices, math.ceil(len(indices) / VALIDATION_BATCH)):
             batch, labels = self.data.batch(part)
-            out = self.network.evaluate(views, batch)
+            out = self.engine.evaluate(matrix, batch)
             share = torch.ones(len(matrix), len(part), dtype=matrix.dtype)
             total += len(part) * float(member_losses(out, labels, batch.structure, weights, share).mean())
         return total / len(indices)

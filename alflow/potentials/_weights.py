@@ -47,6 +47,11 @@ class WeightLayout:
             raise ValueError(f"the matrix has {matrix.shape[1]} weights per member, the network {self.size}")
         return {s.name: matrix[:, part].view(len(matrix), *s.shape) for s, part in self}
 
+    def split(self, matrix: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The same as :meth:`views`, for a matrix that wants a gradient: it comes back in one piece."""
+        parts = torch.split(matrix, [s.size for s in self.shapes], dim=1)
+        return {s.name: part.view(len(matrix), *s.shape) for s, part in zip(self.shapes, parts, strict=True)}
+
     def join(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Inverse of :meth:`views`, as a new (K, P) matrix."""
         return torch.cat([weights[s.name].flatten(1) for s in self.shapes], dim=1)

@@ -18,7 +18,13 @@ def test_init_then_check(alflow: Run) -> None:
     assert (config.name, config.elements, config.theory.labeler) == ("cu-au", ("Cu", "Au"), "emt")
     found = alflow("check", "--json").json()
     assert found["ok"] is True
-    assert [finding["what"] for finding in found["findings"]] == ["campaign", "labeler", "ledger", "prefect"]
+    assert [finding["what"] for finding in found["findings"]] == [
+        "campaign",
+        "labeler",
+        "potential",
+        "ledger",
+        "prefect",
+    ]
     assert found["findings"][2]["ok"] is None
     text = alflow("check").stdout
     assert "✓ campaign" in text

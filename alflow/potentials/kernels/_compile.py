@@ -1,0 +1,123 @@
+"""Compile the kernels with the machine's own compiler, once, and load them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from alflow.potentials.kernels._generate import KernelShape, source
+
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp-simd", "-std=c++17", "-shared", "-fPIC", "-w")
+SECONDS = 300
+"""A compiler that takes longer hangs; it needs about five."""
+
+
+class KernelsUnavailableError(Exception):
+    """There are no kernels, and why; the plain network does the work."""
+
+
+def find_compiler() -> str | None:
+    """Path of a C++ compiler: ``$CXX`` if it is set, else the first of the usual names; None if there is none."""
+    wanted = os.environ.get("CXX")
+    return next((path for name in ([wanted] if wanted else COMPILERS) if (path := shutil.which(name))), None)
+
+
+@cache
+def load_kernels(shape: KernelShape) -> ctypes.CDLL:
+    """Load the kernels of a shape, compiled now if they are not in the cache.
+
+    The cache is ``alflow/kernels`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; its files are named by a hash of source,
+    flags, compiler and processor, and appear complete or not at all, so processes may share it.
+
+    Raises
+    ------
+    KernelsUnavailableError
+        if there is no compiler, or it fails
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise KernelsUnavailableError("no C++ compiler was found (install g++, or name one in the variable CXX)")
+    text = source(shape)
+    flags = [*FLAGS, "-mcpu=native" if platform.machine() in {"aarch64", "arm64"} else "-march=native"]
+    identity = "\n".join([text, *flags, _version(compiler), _processor()])
+    name = hashlib.sha256(identity.encode()).hexdigest()[:20]
+    folder = cache_folder()
+    library = folder / f"{name}.so"
+    if library.is_file():
+        with contextlib.suppress(OSError):  # damaged: compiled again
+            return ctypes.CDLL(str(library))
+    _compile(compiler, flags, text, library)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise KernelsUnavailableError(f"what {compiler} compiled cannot be loaded: {error}") from error
+
+
+def cache_folder() -> Path:
+    """Folder of compiled kernels; where the user's cache cannot be written, a private one of this process."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "alflow" / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    except OSError:
+        pass
+    return _private_folder()
+
+
+@cache
+def _private_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="alflow-kernels-"))
+
+
+def _compile(compiler: str, flags: list[str], text: str, library: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".compiling-", dir=library.parent) as name:
+        cpp, so = Path(name) / "kernels.cpp", Path(name) / "kernels.so"
+        cpp.write_text(text, encoding="utf-8")
+        try:
+            done = subprocess.run(  # noqa: S603  our own source, the user's compiler
+                [compiler, *flags, str(cpp), "-o", str(so)],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise KernelsUnavailableError(f"{compiler} could not be run: {error}") from error
+        if done.returncode != 0:
+            said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+            raise KernelsUnavailableError(f"{compiler} failed: {said}")
+        so.replace(library)
+
+
+@cache
+def _version(compiler: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603  asks a compiler for its name
+            [compiler, "--version"], capture_output=True, text=True, errors="replace", check=False, timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelsUnavailableError(f"{compiler} could not be run: {error}") from error
+    return done.stdout
+
+
+@cache
+def _processor() -> str:
+    """What ``native`` means here: two machines that share a home folder must not share kernels."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()} {platform.node()}"
+    kept = {line for line in lines if line.split(":")[0].strip() in {"model name", "flags", "Features", "CPU part"}}
+    return "\n".join([platform.machine(), *sorted(kept)])

@@ -1,0 +1,307 @@
+r"""The kernels as operations of torch: each knows its adjoint, and those of the training pass carry tangents along.
+
+A training needs dL/dw of a loss L(E, F, W) of energies, forces and virials. With v the displacement of the edge vectors
+that dL/dF and dL/dW make, it is :math:`\nabla_w [\sum_k \bar E_k E_k + D_v E]`: one pass over values and their
+tangents along v, and one ordinary backward pass. No second derivative of any operation is needed.
+
+Features are (K, components, rows, C); rows are the N atoms, or N values followed by their N tangents.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_P, _I = ctypes.c_void_p, ctypes.c_longlong
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeTensors:
+    """Edges of a batch, sorted by centre and then by the species of the neighbour.
+
+    Parameters
+    ----------
+    first
+        (N + 1,) where the edges of each centre begin
+    rows
+        (R + 1,) where the edges of each row of the density begin
+    centre, neighbour
+        (E,)
+    radial, radial_slope
+        (E, n_radial)
+    angular, angular_slope
+        (E, S), (E, 3, S)
+    direction
+        (E, 3)
+    """
+
+    first: torch.Tensor
+    rows: torch.Tensor
+    centre: torch.Tensor
+    neighbour: torch.Tensor
+    radial: torch.Tensor
+    radial_slope: torch.Tensor
+    angular: torch.Tensor
+    angular_slope: torch.Tensor
+    direction: torch.Tensor
+
+    @property
+    def n_atoms(self) -> int:
+        """N."""
+        return len(self.first) - 1
+
+    @property
+    def n_edges(self) -> int:
+        """E."""
+        return len(self.centre)
+
+    @property
+    def n_rows(self) -> int:
+        """R."""
+        return len(self.rows) - 1
+
+
+class _Edges(ctypes.Structure):
+    _fields_ = [
+        ("n_atoms", _I),
+        ("n_edges", _I),
+        *[(name, _P) for name in ("first", "neighbour", "radial", "radial_slope")],
+        *[(name, _P) for name in ("angular", "angular_slope", "direction")],
+    ]
+
+    @classmethod
+    def of(cls, e: EdgeTensors) -> _Edges:
+        names = ("first", "neighbour", "radial", "radial_slope", "angular", "angular_slope", "direction")
+        return cls(n_atoms=e.n_atoms, n_edges=e.n_edges, **{name: _address(getattr(e, name)) for name in names})
+
+
+class _Message(ctypes.Structure):
+    _fields_ = [
+        ("edges", ctypes.POINTER(_Edges)),
+        *[(name, _I) for name in ("members", "rows", "channels")],
+        *[(name, _P) for name in ("scalars", "tensors", "weights", "out", "displacement")],
+        *[(f"{name}_gradient", _P) for name in ("scalars", "tensors", "weights", "displacement")],
+    ]
+
+
+_Pointers = ctypes.POINTER(_P)
+
+
+class _Product(ctypes.Structure):
+    _fields_ = [
+        *[(name, _I) for name in ("members", "atoms", "channels")],
+        *[(name, ctypes.c_int) for name in ("with_tangents", "adjoint")],
+        ("density", _P),
+        *[(name, _Pointers) for name in ("mix", "out")],
+        *[(name, _P) for name in ("mixed", "features", "density_gradient")],
+        *[(name, _Pointers) for name in ("mix_gradient", "out_gradient")],
+    ]
+
+
+def _address(tensor: torch.Tensor) -> int:
+    if not tensor.is_contiguous():
+        raise ValueError(f"a kernel reads contiguous memory, not strides {tensor.stride()}")
+    return tensor.data_ptr()
+
+
+def _addresses(tensors: Sequence[torch.Tensor]) -> Any:
+    return (_P * len(tensors))(*[_address(t) for t in tensors])
+
+
+class Density(torch.autograd.Function):
+    """Displacement (K, E, 3) → density (K, S, R, n_radial), the same whatever the displacement holds."""
+
+    @staticmethod
+    def forward(ctx: Any, displacement: torch.Tensor, edges: EdgeTensors, kernels: ctypes.CDLL) -> torch.Tensor:
+        ctx.edges, ctx.kernels, ctx.shape = edges, kernels, displacement.shape
+        value = density(edges, kernels)
+        return value.expand(len(displacement), *value.shape[1:]).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        edges, gradient = ctx.edges, gradients[0].contiguous()
+        out = gradient.new_zeros(ctx.shape)
+        c = _Edges.of(edges)
+        ctx.kernels.density_adjoint(
+            ctypes.byref(c), _P(_address(edges.rows)), _I(edges.n_rows), _P(_address(gradient)), _P(_address(out)),
+            _I(len(out)),
+        )  # fmt: skip
+        return out, None, None
+
+
+def density(edges: EdgeTensors, kernels: ctypes.CDLL) -> torch.Tensor:
+    """Density (1, S, R, n_radial), which all members share."""
+    n_radial, size = edges.radial.shape[1], edges.angular.shape[1]
+    value = edges.radial.new_empty(1, size, edges.n_rows, n_radial)
+    c = _Edges.of(edges)
+    kernels.density_value(ctypes.byref(c), _P(_address(edges.rows)), _I(edges.n_rows), _P(_address(value)))
+    return value
+
+
+def density_tangent(edges: EdgeTensors, displacement: torch.Tensor, kernels: ctypes.CDLL) -> torch.Tensor:
+    """Change of the density along a displacement (K, E, 3): (K, S, R, n_radial)."""
+    members, n_radial, size = len(displacement), edges.radial.shape[1], edges.angular.shape[1]
+    out = displacement.new_empty(members, size, edges.n_rows, n_radial)
+    c = _Edges.of(edges)
+    kernels.density_tangent(
+        ctypes.byref(c), _P(_address(edges.rows)), _I(edges.n_rows), _P(_address(displacement)), _P(_address(out)),
+        _I(members),
+    )  # fmt: skip
+    return out
+
+
+def _message(
+    edges: _Edges, scalars: torch.Tensor, tensors: torch.Tensor, weights: torch.Tensor, out: torch.Tensor, **more: Any
+) -> _Message:
+    return _Message(
+        edges=ctypes.pointer(edges),
+        members=scalars.shape[0],
+        rows=scalars.shape[1],
+        channels=scalars.shape[2],
+        scalars=_address(scalars),
+        tensors=_address(tensors),
+        weights=_address(weights),
+        out=_address(out),
+        **{name: _address(value) for name, value in more.items()},
+    )
+
+
+class Message(torch.autograd.Function):
+    """Scalars (K, N, C), tensors (K, H, N, C), weights (K, n_radial, NR, C) → (K, S, N, C).
+
+    `own` (K, 1 + H, N, C) is what an atom sends to itself, added to the first components. The adjoint gives gradients
+    by the displacement (K, E, 3), the scalars, the tensors and `own`; the weights are constants.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        displacement: torch.Tensor,
+        scalars: torch.Tensor,
+        tensors: torch.Tensor,
+        own: torch.Tensor,
+        weights: torch.Tensor,
+        edges: EdgeTensors,
+        kernels: ctypes.CDLL,
+    ) -> torch.Tensor:
+        ctx.edges, ctx.kernels, ctx.shape = edges, kernels, displacement.shape
+        ctx.save_for_backward(scalars, tensors, weights)
+        members, n_atoms, channels = scalars.shape
+        out = scalars.new_empty(members, edges.angular.shape[1], n_atoms, channels)
+        kernels.message_value(ctypes.byref(_message(_Edges.of(edges), scalars, tensors, weights, out)))
+        out[:, : own.shape[1]] += own
+        ctx.n_own = own.shape[1]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scalars, tensors, weights = ctx.saved_tensors
+        moved = scalars.new_zeros(ctx.shape)
+        by_scalars, by_tensors = torch.zeros_like(scalars), torch.zeros_like(tensors)
+        given = gradients[0].contiguous()
+        call = _message(
+            _Edges.of(ctx.edges), scalars, tensors, weights, given,
+            scalars_gradient=by_scalars, tensors_gradient=by_tensors, displacement_gradient=moved,
+        )  # fmt: skip
+        ctx.kernels.message_adjoint(ctypes.byref(call))
+        return moved, by_scalars, by_tensors, given[:, : ctx.n_own], None, None, None
+
+
+class MessageTangent(torch.autograd.Function):
+    """The message with its tangent along a constant displacement: rows are N values and N tangents."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        displacement: torch.Tensor,
+        scalars: torch.Tensor,
+        tensors: torch.Tensor,
+        own: torch.Tensor,
+        weights: torch.Tensor,
+        edges: EdgeTensors,
+        kernels: ctypes.CDLL,
+    ) -> torch.Tensor:
+        ctx.edges, ctx.kernels = edges, kernels
+        ctx.save_for_backward(displacement, scalars, tensors, weights)
+        members, rows, channels = scalars.shape
+        out = scalars.new_empty(members, edges.angular.shape[1], rows, channels)
+        call = _message(_Edges.of(edges), scalars, tensors, weights, out, displacement=displacement)
+        kernels.message_tangent(ctypes.byref(call))
+        out[:, : own.shape[1]] += own
+        ctx.n_own = own.shape[1]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        displacement, scalars, tensors, weights = ctx.saved_tensors
+        out = [torch.zeros_like(t) for t in (scalars, tensors, weights)]
+        given = gradients[0].contiguous()
+        call = _message(
+            _Edges.of(ctx.edges), scalars, tensors, weights, given, displacement=displacement,
+            scalars_gradient=out[0], tensors_gradient=out[1], weights_gradient=out[2],
+        )  # fmt: skip
+        ctx.kernels.message_tangent_adjoint(ctypes.byref(call))
+        return None, out[0], out[1], given[:, : ctx.n_own], out[2], None, None
+
+
+class Products(torch.autograd.Function):
+    """The products of a layer: density (K, S, rows, C) → features (K, (top + 1)², rows, C).
+
+    Weights are (K, paths · C, C), those between the products for every degree up to l_product, then those of the
+    features up to `top`. Without tangents only the density gets a gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: torch.Tensor, tangents: bool, top: int, kernels: ctypes.CDLL, *weights: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.tangents, ctx.top, ctx.kernels = tangents, top, kernels
+        members, _, rows, channels = given.shape
+        l_kept = len(weights) - top - 2
+        mixed = given.new_empty(members, (l_kept + 1) ** 2, rows, channels)
+        features = given.new_empty(members, (top + 1) ** 2, rows, channels)
+        ctx.save_for_backward(given, mixed, *weights)
+        Products._call(ctx, given, mixed, weights, features)
+        return features
+
+    @staticmethod
+    def _call(
+        ctx: Any,
+        given: torch.Tensor,
+        mixed: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        features: torch.Tensor,
+        gradient: torch.Tensor | None = None,
+        weight_gradients: Sequence[torch.Tensor] = (),
+    ) -> None:
+        members, _, rows, channels = given.shape
+        split = len(weights) - ctx.top - 1
+        call = _Product(
+            members=members,
+            atoms=rows // 2 if ctx.tangents else rows,
+            channels=channels,
+            with_tangents=ctx.tangents,
+            adjoint=gradient is not None,
+            density=_address(given),
+            mix=_addresses(weights[:split]),
+            out=_addresses(weights[split:]),
+            mixed=_address(mixed),
+            features=_address(features),
+            density_gradient=None if gradient is None else _address(gradient),
+            mix_gradient=_addresses(weight_gradients[:split]) if weight_gradients else None,
+            out_gradient=_addresses(weight_gradients[split:]) if weight_gradients else None,
+        )
+        getattr(ctx.kernels, f"product{ctx.top}")(ctypes.byref(call))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        given, mixed, *weights = ctx.saved_tensors
+        by_density = torch.empty_like(given)
+        by_weights: list[torch.Tensor] = [torch.zeros_like(w) for w in weights] if ctx.tangents else []
+        by_features = gradients[0].contiguous()
+        Products._call(ctx, given, mixed, weights, by_features, by_density, by_weights)
+        return (by_density, None, None, None, *(by_weights if ctx.tangents else [None] * len(weights)))
