@@ -25,7 +25,7 @@ def test_init_then_check(alflow: Run) -> None:
         "ledger",
         "prefect",
     ]
-    assert found["findings"][2]["ok"] is None
+    assert found["findings"][3]["ok"] is None
     text = alflow("check").stdout
     assert "✓ campaign" in text
     assert "· ledger" in text
