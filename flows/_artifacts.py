@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from alflow.report import summarise
 
 PROGRESS_SECONDS = 5.0
 """Between two updates of a progress bar: each is a request to the server."""
+PAUSE_SECONDS = 600.0
+"""A server that is away is left alone for so long: Prefect's client tries each request for about a minute."""
 
 
 class Artifacts:
@@ -43,6 +46,7 @@ class Artifacts:
         self._log = log
         self._progress: tuple[str, UUID] | None = None
         self._told = 0.0
+        self._silent_until = -math.inf
 
     def table(self, name: str, description: str, rows: Sequence[dict[str, Any]]) -> None:
         """Show a table."""
@@ -93,10 +97,14 @@ class Artifacts:
             self.image("learning-curve", found.learning_curve, f"{self._name}: errors made before learning from labels")
 
     def _try(self, call: Callable[[], Any]) -> UUID | None:
+        if time.monotonic() < self._silent_until:
+            return None
         try:
             made = call()
         except (PrefectException, httpx.HTTPError) as error:
             self._log.warning("Prefect's server did not take an artifact, going on without: %s", error)
+            if isinstance(error, httpx.TransportError):
+                self._silent_until = time.monotonic() + PAUSE_SECONDS
             return None
         return made if isinstance(made, UUID) else None
 

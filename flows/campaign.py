@@ -11,7 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from alflow.errors import CampaignBusyError, LeaseLostError, LedgerError, LedgerVersionError
+from alflow.errors import (
+    CampaignBusyError,
+    LeaseLostError,
+    LedgerError,
+    LedgerUnavailableError,
+    LedgerVersionError,
+)
 from alflow.flows._artifacts import Artifacts
 from alflow.flows._parameters import CampaignName, Count, Hours, run_name
 from alflow.flows._reporter import FlowReporter
@@ -20,7 +26,7 @@ from alflow.loop import CampaignContext, RunLimits, RunState, locate_campaign, o
 RETRY_SECONDS = [5.0, 30.0, 120.0]
 """Waiting times before a step is tried again after the database or the file system failed."""
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")  # of a source's settings, which tells a person nothing
-_FINAL = (LeaseLostError, CampaignBusyError, LedgerVersionError)
+_FINAL = (LeaseLostError, CampaignBusyError, LedgerVersionError, LedgerUnavailableError)
 
 
 def is_passing(_task: Any, _run: Any, state: State[Any]) -> bool:
