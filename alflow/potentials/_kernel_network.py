@@ -434,9 +434,11 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: torch.Tensor, network: KernelNetwork, batch: KernelBatch) -> tuple[torch.Tensor, ...]:
-        ctx.network, ctx.batch = network, batch
-        ctx.save_for_backward(matrix)
-        out = network._values(network.pack(matrix), batch, derivatives=True)
+        leaf = matrix.detach().requires_grad_()
+        with torch.enable_grad():
+            packed = network.pack(leaf)
+        ctx.network, ctx.batch, ctx.leaf, ctx.packed = network, batch, leaf, packed
+        out = network._values({name: weight.detach() for name, weight in packed.items()}, batch, derivatives=True)
         ctx.mark_non_differentiable(out.features)
         assert out.forces is not None
         assert out.virial is not None
@@ -445,9 +447,7 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (matrix,) = ctx.saved_tensors
         with torch.enable_grad():
-            leaf = matrix.detach().requires_grad_()
-            number = ctx.network._gradient(ctx.network.pack(leaf), ctx.batch, *gradients[:3])
-            (gradient,) = torch.autograd.grad(number, leaf)
+            number = ctx.network._gradient(ctx.packed, ctx.batch, *gradients[:3])
+            (gradient,) = torch.autograd.grad(number, ctx.leaf)
         return gradient, None, None
