@@ -13,6 +13,7 @@ import torch
 from alflow.equivariant import degree_of_component
 from alflow.potentials._geometry import VOIGT, EdgeFunctions, EdgeList
 from alflow.potentials._network import FADE, L_HIDDEN, CommitteeNetwork, NetworkOutput
+from alflow.potentials._threads import in_threads, n_threads
 from alflow.potentials.kernels import (
     Density,
     EdgeTensors,
@@ -196,7 +197,7 @@ class KernelNetwork:
         density = torch.tensor(plain.constants.density, dtype=dtype)
         self.mean_density, self.total_density = density, density.sum(0)
         self.cohesion = torch.tensor(plain.constants.cohesion, dtype=dtype)
-        self._last: tuple[torch.Tensor, int, Packed] | None = None
+        self._last: tuple[torch.Tensor, int, int, list[Packed]] | None = None
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -242,18 +243,28 @@ class KernelNetwork:
     def evaluate(
         self, matrix: torch.Tensor, batch: KernelBatch, *, training: bool = False, derivatives: bool = True
     ) -> NetworkOutput:
-        """Energies, forces and virials of all members; see :meth:`CommitteeNetwork.evaluate`."""
+        """Energies, forces and virials of all members; see :meth:`CommitteeNetwork.evaluate`.
+
+        With several threads (:func:`torch.set_num_threads`) each works on some of the members, to the same result.
+        """
         if training:
             energy, forces, virial, features = _Evaluate.apply(matrix, self, batch)  # type: ignore[no-untyped-call]
             return NetworkOutput(energy=energy, forces=forces, virial=virial, features=features)
-        with torch.no_grad():
-            return self._values(self._packed(matrix), batch, derivatives=derivatives)
 
-    def _packed(self, matrix: torch.Tensor) -> Packed:
-        """Packed weights, kept for the next evaluation with the same ones."""
-        if self._last is None or self._last[0] is not matrix or self._last[1] != matrix._version:
-            self._last = (matrix, matrix._version, self.pack(matrix))
-        return self._last[2]
+        def values(packed: Packed) -> NetworkOutput:
+            with torch.no_grad():
+                return self._values(packed, batch, derivatives=derivatives)
+
+        return _joined(in_threads(values, self._packed(matrix)))
+
+    def _packed(self, matrix: torch.Tensor) -> list[Packed]:
+        """Packed weights of the members of each thread, kept for the next evaluation with the same ones."""
+        threads = n_threads(len(matrix))
+        if self._last is None or self._last[0] is not matrix or self._last[1:3] != (matrix._version, threads):
+            with torch.no_grad():
+                packed = [self.pack(part) for part in matrix.tensor_split(threads)]
+            self._last = (matrix, matrix._version, threads, packed)
+        return self._last[3]
 
     def _values(self, packed: Packed, batch: KernelBatch, *, derivatives: bool) -> NetworkOutput:
         """The first pass: values, and forces by one backward pass to the displacements of the edges."""
@@ -434,11 +445,17 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: torch.Tensor, network: KernelNetwork, batch: KernelBatch) -> tuple[torch.Tensor, ...]:
-        leaf = matrix.detach().requires_grad_()
+        leaves = [part.detach().requires_grad_() for part in matrix.tensor_split(n_threads(len(matrix)))]
         with torch.enable_grad():
-            packed = network.pack(leaf)
-        ctx.network, ctx.batch, ctx.leaf, ctx.packed = network, batch, leaf, packed
-        out = network._values({name: weight.detach() for name, weight in packed.items()}, batch, derivatives=True)
+            packed = [network.pack(leaf) for leaf in leaves]
+
+        def values(weights: Packed) -> NetworkOutput:
+            constant = {name: weight.detach() for name, weight in weights.items()}
+            with torch.no_grad():
+                return network._values(constant, batch, derivatives=True)
+
+        out = _joined(in_threads(values, packed))
+        ctx.network, ctx.batch, ctx.leaves, ctx.packed = network, batch, leaves, packed
         ctx.mark_non_differentiable(out.features)
         assert out.forces is not None
         assert out.virial is not None
@@ -447,7 +464,29 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        with torch.enable_grad():
-            number = ctx.network._gradient(ctx.packed, ctx.batch, *gradients[:3])
-            (gradient,) = torch.autograd.grad(number, ctx.leaf)
-        return gradient, None, None
+        def gradient(part: tuple[torch.Tensor, Packed, tuple[torch.Tensor, ...]]) -> torch.Tensor:
+            leaf, packed, given = part
+            with torch.enable_grad():
+                number = ctx.network._gradient(packed, ctx.batch, *given)
+                (result,) = torch.autograd.grad(number, leaf)
+            return result
+
+        given = zip(*(g.tensor_split(len(ctx.leaves)) for g in gradients[:3]), strict=True)
+        return torch.cat(in_threads(gradient, list(zip(ctx.leaves, ctx.packed, given, strict=True)))), None, None
+
+
+def _joined(parts: Sequence[NetworkOutput]) -> NetworkOutput:
+    """Put the members of several outputs together."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def along_members(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        known = [v for v in values if v is not None]
+        return torch.cat(known) if known else None
+
+    return NetworkOutput(
+        energy=torch.cat([p.energy for p in parts]),
+        forces=along_members([p.forces for p in parts]),
+        virial=along_members([p.virial for p in parts]),
+        features=torch.cat([p.features for p in parts]),
+    )

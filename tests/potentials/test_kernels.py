@@ -21,7 +21,7 @@ from ase.build import bulk
 
 from alflow.equivariant import ChannelwiseProduct, mix_channels, squared_norms
 from alflow.errors import PotentialError
-from alflow.potentials import CommitteeSpec, TrainingSpec, train_committee
+from alflow.potentials import CommitteeSpec, TrainingSpec, compute_threads, train_committee
 from alflow.potentials import _engine as engine_module
 from alflow.potentials._engine import KernelEngine, PlainEngine, choose_engine, compare_engines, why_no_kernels
 from alflow.potentials._geometry import EdgeList
@@ -131,6 +131,31 @@ def test_one_element_and_single_precision() -> None:
         assert found.dtype == torch.float32
         difference = float((found - expected).abs().max())
         assert difference <= 1e-5 * max(1.0, float(expected.abs().max())), what
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_threads_share_the_members(threads: int) -> None:
+    case = Case.of(odd_ones(), CommitteeSpec(channels=8, n_members=3), NI_PT)
+    engine = KernelEngine(case.network, case.numbers, F64)
+    batch, matrix = engine.batch(EdgeList.join(case.edges)), case.weights()
+
+    def everything() -> list[torch.Tensor]:
+        leaf = matrix.clone().requires_grad_()
+        out = engine.evaluate(leaf, batch, training=True)
+        assert out.forces is not None
+        assert out.virial is not None
+        loss = (out.energy**2).sum() + (out.forces**2).sum() + (out.virial**2).sum()
+        only_energy = engine.evaluate(matrix, batch, derivatives=False)
+        assert only_energy.forces is None
+        return [out.energy, out.forces, out.virial, torch.autograd.grad(loss, leaf)[0], only_energy.energy]
+
+    with compute_threads(1):
+        alone = everything()
+    with compute_threads(threads):
+        shared = everything()
+    for one, other in zip(alone, shared, strict=True):
+        close(other.detach(), one.detach())
 
 
 # -- operation by operation --------------------------------------------------------------------------------------------
