@@ -64,13 +64,12 @@ def load_kernels(shape: KernelShape) -> ctypes.CDLL:
 
 def cache_folder() -> Path:
     """Folder of compiled kernels; where the user's cache cannot be written, a private one of this process."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "alflow" / "kernels"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alflow" / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # it cannot be written, or there is no home
         pass
     return _private_folder()
 

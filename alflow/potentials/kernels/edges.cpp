@@ -9,6 +9,8 @@
 // Features are (members, components, rows, channels): rows are the N atoms, or, with tangents, N values and then N
 // tangents. One vector register holds the channels c ... c + VL - 1 of one component of one atom.
 
+enum { SV = (S + VL - 1) / VL };  // vectors that hold the components of one edge
+
 struct Edges {
     i64 n_atoms, n_edges;
     const i64 *first;      // (N + 1) where the edges of a centre begin
@@ -79,19 +81,23 @@ extern "C" void density_adjoint(const Edges *edges, const i64 *first, i64 rows, 
     for (i64 k = 0; k < members; k++)
         for (i64 r = 0; r < rows; r++) {
             if (first[r] == first[r + 1]) continue;
-            real given[NB * S];
+            real given[NB * SV * VL] = {0};  // components side by side, filled up to whole vectors
             for (int m = 0; m < S; m++)
-                for (int b = 0; b < NB; b++) given[b * S + m] = gradient[((k * S + m) * rows + r) * NB + b];
+                for (int b = 0; b < NB; b++) given[b * SV * VL + m] = gradient[((k * S + m) * rows + r) * NB + b];
             for (i64 i = first[r]; i < first[r + 1]; i++) {
-                real by_angular[S] = {0}, by_distance[S] = {0};
-                for (int b = 0; b < NB; b++) {
+                V angular[SV] = {}, distance[SV] = {};
+                UNROLL for (int b = 0; b < NB; b++) {
                     const real g = e.radial[i * NB + b], dg = e.radial_slope[i * NB + b];
-                    for (int m = 0; m < S; m++) {
-                        by_angular[m] += g * given[b * S + m];
-                        by_distance[m] += dg * given[b * S + m];
+                    UNROLL for (int v = 0; v < SV; v++) {
+                        const V part = load(given + (b * SV + v) * VL);
+                        angular[v] += g * part, distance[v] += dg * part;
                     }
                 }
-                real along = 0;
+                real by_angular[SV * VL], by_distance[SV * VL], along = 0;
+                UNROLL for (int v = 0; v < SV; v++) {
+                    store(by_angular + v * VL, angular[v]);
+                    store(by_distance + v * VL, distance[v]);
+                }
                 SUM(along) for (int m = 0; m < S; m++) along += by_distance[m] * e.angular[i * S + m];
                 add_to_displacement(e, i, by_angular, along, out + (k * e.n_edges + i) * 3);
             }
