@@ -12,7 +12,7 @@ from alflow.structures import Structure
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from alflow.potentials._protocol import Committee
+    from alflow.potentials._protocol import BatchEvaluator, Committee
 
 
 class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no types
@@ -20,6 +20,7 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
 
     Extra results: ``energies_committee`` (K,), ``energy_spread`` (eV/atom), ``force_spread`` (eV/Å), ``stress_spread``
     (eV/Å³), ``energy_error``, ``force_error``, ``stress_error`` (calibrated 1σ) and ``u``; absent for a single member.
+    Neighbour lists are kept while atoms and cell move; see :class:`BatchEvaluator`.
 
     Parameters
     ----------
@@ -32,6 +33,7 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
     def __init__(self, committee: Committee, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.committee = committee
+        self._moving: tuple[bytes, bytes, BatchEvaluator] | None = None
 
     def calculate(
         self,
@@ -41,11 +43,10 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
     ) -> None:
         """Fill ``results``; raises PotentialError for an element that the committee does not know."""
         super().calculate(atoms, properties or ["energy"], system_changes)
-        structure = Structure.from_atoms(self.atoms)
-        prediction = self.committee.predict([structure])
+        prediction = self._evaluator()([self.atoms.positions], self.atoms.cell.array[None])
         energy = float(prediction.energy_mean[0])
         self.results = {"energy": energy, "free_energy": energy, "forces": prediction.force_mean[0]}
-        if prediction.stress_mean is not None and structure.pbc.all():
+        if prediction.stress_mean is not None and self.atoms.pbc.all():
             s = prediction.stress_mean[0]
             self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
         if prediction.n_members > 1:
@@ -54,3 +55,10 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
                 self.results[f"{name}_spread"] = float(getattr(prediction, f"{name}_spread")[0])
                 self.results[f"{name}_error"] = float(getattr(prediction, f"{name}_error")[0])
             self.results["u"] = float(prediction.u[0])
+
+    def _evaluator(self) -> BatchEvaluator:
+        """The evaluator of these atoms; a new one when the elements, their order or the periodicity are others."""
+        kind = self.atoms.numbers.tobytes(), self.atoms.pbc.tobytes()
+        if self._moving is None or self._moving[:2] != kind:
+            self._moving = (*kind, self.committee.evaluator([Structure.from_atoms(self.atoms)]))
+        return self._moving[2]

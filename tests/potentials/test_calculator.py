@@ -25,6 +25,7 @@ from alflow.potentials import (
     check_committee,
     train_committee,
 )
+from alflow.potentials._evaluator import NativeEvaluator
 from tests.potentials.conftest import cells, odd_ones
 
 
@@ -37,9 +38,43 @@ def test_calculator_gives_the_mean_and_the_spreads(committee: NativeCommittee) -
     assert p.stress_mean is not None
     np.testing.assert_allclose(atoms.get_stress(voigt=False), p.stress_mean[0], atol=1e-14)
     results = atoms.calc.results
-    np.testing.assert_array_equal(results["energies_committee"], p.energy[:, 0])
+    np.testing.assert_allclose(results["energies_committee"], p.energy[:, 0], rtol=1e-12)
     for name in ("energy_spread", "force_spread", "stress_spread", "energy_error", "force_error", "stress_error", "u"):
         assert results[name] == pytest.approx(float(getattr(p, name)[0]))
+
+
+def test_calculator_keeps_its_neighbour_list_while_it_can(committee: NativeCommittee) -> None:
+    calculator = committee.calculator()
+    rng = np.random.default_rng(0)
+
+    def agrees(atoms: Atoms) -> NativeEvaluator:
+        p = committee.predict([atoms])
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(p.energy_mean[0], abs=1e-9)
+        np.testing.assert_allclose(atoms.get_forces(), p.force_mean[0], atol=1e-9)
+        if p.stress_mean is not None and atoms.pbc.all():
+            np.testing.assert_allclose(atoms.get_stress(voigt=False), p.stress_mean[0], atol=1e-12)
+        assert calculator._moving is not None
+        evaluator = calculator._moving[2]
+        assert isinstance(evaluator, NativeEvaluator)
+        return evaluator
+
+    atoms = cells(4, 6)[3]
+    first = agrees(atoms)
+    for _ in range(5):
+        atoms.positions += rng.normal(size=atoms.positions.shape) * 0.02
+        atoms.set_cell(atoms.cell.array * 1.002, scale_atoms=True)
+        assert agrees(atoms) is first
+    assert first.n_searches == 1
+    atoms.positions[0] += atoms.cell.array.sum(axis=0)  # another image of the same atom
+    agrees(atoms)
+    atoms.positions[1] += [1.0, 0.3, 0.0]
+    agrees(atoms)
+    assert first.n_searches >= 2
+    atoms.symbols[0] = "Pt" if atoms.symbols[0] == "Ni" else "Ni"
+    assert agrees(atoms) is not first
+    for other in odd_ones():
+        agrees(other)
 
 
 def test_calculator_drives_a_relaxation(committee: NativeCommittee) -> None:
