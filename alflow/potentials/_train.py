@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from alflow.structures import LabelledStructure
 
 
+BOOTSTRAP_SHAPE = 4.0
+"""Of the gamma distribution of the members' weights; their variance is its inverse."""
+
+
 def train_committee(
     train: Sequence[Atoms | LabelledStructure],
     spec: CommitteeSpec | None = None,
@@ -154,13 +158,17 @@ def member_shares(
 ) -> NDArray[np.float64]:
     """Weight (K, n) of every structure for every member, mean 1 over the training structures of a member.
 
-    The Bayesian bootstrap (Rubin, Annals of Statistics 9, 130, 1981): exponential weights instead of counts, so that no
-    member loses a structure altogether.
+    A Bayesian bootstrap (Rubin, Annals of Statistics 9, 130, 1981): positive weights instead of counts, so that no
+    member loses a structure altogether. Gamma weights of variance 1/4, where Rubin's exponential ones have 1: the mean
+    of the members errs less, and their spread ranks errors as well (measured on silicon).
     """
     share = np.ones((spec.n_members, n))
     if n >= training.bootstrap_from and spec.n_members > 1:
         share = np.stack(
-            [np.random.default_rng([seed, member, 3]).exponential(size=n) for member in range(spec.n_members)]
+            [
+                np.random.default_rng([seed, member, 3]).gamma(BOOTSTRAP_SHAPE, size=n)
+                for member in range(spec.n_members)
+            ]
         )
     share[:, held_out] = 0.0
     normalised: NDArray[np.float64] = share * (n - len(held_out)) / share.sum(axis=1, keepdims=True)

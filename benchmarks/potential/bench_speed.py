@@ -70,7 +70,7 @@ def measure(spec: CommitteeSpec, make: Callable[..., Engine], repeats: int) -> t
     """CPU seconds of a training step on four cells, and of a prediction of eight from their neighbours on."""
     numbers = np.array([14])
     edges = [EdgeList.of(Structure.from_atoms(a), numbers, spec.r_max) for a in cells(PREDICTED)]
-    density = tuple([tuple(float(x) for x in np.linspace(0.5, 0.1, spec.n_radial))])
+    density = (tuple(float(x) for x in np.linspace(0.5, 0.1, spec.n_radial)),)
     constants = Constants(scale=1.0, neighbours=28.0, coordination=10.0, cohesion=(0.0,), density=density)
     network = CommitteeNetwork(spec, 1, constants)
     weights = network.layout.initial(spec.n_members, 0, torch.float32)
