@@ -159,7 +159,10 @@ def _examine_labeler(loaded: LoadedCampaign, config: Path | None) -> Iterator[Fi
 def _examine_potential(loaded: LoadedCampaign) -> Finding:
     from alflow.potentials import kernel_state
 
-    compiled, text = kernel_state(loaded.config.committee)
+    try:
+        compiled, text = kernel_state(loaded.config.committee)
+    except AlflowError as error:
+        return Finding(what="potential", ok=False, text=str(error))
     return Finding(what="potential", ok=compiled or None, text=text)
 
 

@@ -88,32 +88,48 @@ def choose_engine(network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: 
     PotentialError
         if the environment variable ``ALFLOW_KERNELS`` is neither ``auto`` nor ``off``
     """
+    if not _wants_kernels():
+        return PlainEngine(network, numbers, dtype)
+    reason = why_no_kernels(network.spec, dtype)
+    if reason is None:
+        return KernelEngine(network, numbers, dtype)
+    _say_once(reason)
+    return PlainEngine(network, numbers, dtype)
+
+
+def _wants_kernels() -> bool:
     wanted = os.environ.get(SWITCH, "auto")
     if wanted not in {"auto", "off"}:
         raise PotentialError(f"{SWITCH} is {wanted!r}; write auto (kernels where possible) or off (plain torch)")
-    if wanted == "auto" and why_no_kernels(network.spec, dtype) is None:
-        return KernelEngine(network, numbers, dtype)
-    return PlainEngine(network, numbers, dtype)
+    return wanted == "auto"
+
+
+@cache
+def _say_once(reason: str) -> None:
+    log.warning("training and prediction use plain torch, several times slower: %s", reason)
 
 
 @cache
 def why_no_kernels(spec: CommitteeSpec, dtype: torch.dtype) -> str | None:
-    """Why networks of this shape are evaluated without kernels here, None if with them; says so once in the log."""
+    """Why networks of this shape are evaluated without kernels here; None if they are evaluated with them."""
     try:
         difference = compare_engines(spec, dtype)
     except KernelsUnavailableError as error:
-        reason = str(error)
-    else:
-        if difference <= AGREEMENT[dtype]:
-            return None
-        reason = f"compiled kernels are off by {difference:.1g} from the plain network on this machine"
-    log.warning("training and prediction use plain torch, several times slower: %s", reason)
-    return reason
+        return str(error)
+    if difference <= AGREEMENT[dtype]:
+        return None
+    return f"compiled kernels are off by {difference:.1g} from the plain network on this machine"
 
 
 def kernel_state(spec: CommitteeSpec) -> tuple[bool, str]:
-    """Whether networks of this shape use kernels on this machine, and a sentence about it; compiles them if need be."""
-    if os.environ.get(SWITCH) == "off":
+    """Whether networks of this shape use kernels on this machine, and a sentence about it; compiles them if need be.
+
+    Raises
+    ------
+    PotentialError
+        if the environment variable ``ALFLOW_KERNELS`` is neither ``auto`` nor ``off``
+    """
+    if not _wants_kernels():
         return False, f"plain torch, for {SWITCH} is off"
     reason = why_no_kernels(spec, DTYPES[spec.dtype])
     if reason is None:
@@ -123,6 +139,8 @@ def kernel_state(spec: CommitteeSpec) -> tuple[bool, str]:
 
 def compare_engines(spec: CommitteeSpec, dtype: torch.dtype) -> float:
     """Largest difference of energies, forces, virials and weight gradients between both, of the largest magnitude.
+
+    It is nan where one of them is no number.
 
     Raises
     ------
@@ -152,7 +170,8 @@ def compare_engines(spec: CommitteeSpec, dtype: torch.dtype) -> float:
         loss = (out.energy**2).sum() + (out.forces**2).sum() + (out.virial**2).sum()
         (gradient,) = torch.autograd.grad(loss, leaf)
         found.append([t.detach() for t in (out.energy, out.forces, out.virial, gradient)])
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True))
+    # unlike max(), this is nan where anything is: no agreement
+    return float(torch.stack([(a - b).abs().max() / b.abs().max() for a, b in zip(*found, strict=True)]).max())
 
 
 class PlainEngine:

@@ -187,7 +187,7 @@ class KernelNetwork:
     """
 
     def __init__(self, plain: CommitteeNetwork, dtype: torch.dtype) -> None:
-        self.plain, self.spec, self.dtype = plain, plain.spec, dtype
+        self.plain, self.spec = plain, plain.spec
         self.shape = kernel_shape(plain.spec, dtype)
         self.kernels = load_kernels(self.shape)
         length = int(self.kernels.vector_length())
@@ -245,7 +245,8 @@ class KernelNetwork:
     ) -> NetworkOutput:
         """Energies, forces and virials of all members; see :meth:`CommitteeNetwork.evaluate`.
 
-        With several threads (:func:`torch.set_num_threads`) each works on some of the members, to the same result.
+        With several threads (:func:`torch.set_num_threads`) each works on some of the members; sums may
+        then round otherwise.
         """
         if training:
             energy, forces, virial, features = _Evaluate.apply(matrix, self, batch)  # type: ignore[no-untyped-call]

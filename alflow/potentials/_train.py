@@ -160,7 +160,7 @@ def member_shares(
 
     A Bayesian bootstrap (Rubin, Annals of Statistics 9, 130, 1981): positive weights instead of counts, so that no
     member loses a structure altogether. Gamma weights of variance 1/4, where Rubin's exponential ones have 1: the mean
-    of the members errs less, and their spread ranks errors as well (measured on silicon).
+    of the members erred less and their spread ranked errors as well, in one run of each on silicon.
     """
     share = np.ones((spec.n_members, n))
     if n >= training.bootstrap_from and spec.n_members > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +51,6 @@ class WeightLayout:
         """The same as :meth:`views`, for a matrix that wants a gradient: it comes back in one piece."""
         parts = torch.split(matrix, [s.size for s in self.shapes], dim=1)
         return {s.name: part.view(len(matrix), *s.shape) for s, part in zip(self.shapes, parts, strict=True)}
-
-    def join(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Inverse of :meth:`views`, as a new (K, P) matrix."""
-        return torch.cat([weights[s.name].flatten(1) for s in self.shapes], dim=1)
 
     def initial(self, n_members: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
         """Random start; member k depends on (seed, k) only, so that more members leave the first ones as they are."""

@@ -1,6 +1,7 @@
-"""Errors of a committee trained for a given CPU time on published data, and how well its spread tells them.
+r"""Errors of a committee trained for a given CPU time on published data, and how well its spread tells them.
 
-python benchmarks/potential/bench_accuracy.py --data FOLDER [--element Si] [--seconds 300] [--seeds 0,1,2]
+python benchmarks/potential/bench_accuracy.py --data FOLDER [--element Si] [--seconds 300] [--seeds 0,1,2] \
+    [--training '{"energy_weight": 0.1}']
 
 FOLDER holds ELEMENT_training.xyz.gz and ELEMENT_test.xyz.gz of Zuo et al., J. Phys. Chem. A 124, 731 (2020), with their
 split, as extended XYZ with REF_energy and REF_forces. One thread; CPU time of training, all of it counted from the
@@ -10,6 +11,7 @@ first epoch. Settings are the defaults but for what the options name.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from pathlib import Path
@@ -57,12 +59,15 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=CommitteeSpec().n_members)
     parser.add_argument("--channels", type=int, default=CommitteeSpec().channels)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--training", type=json.loads, default={}, help="further settings of the training, as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     train, test = (load(options.data / f"{options.element}_{part}.xyz.gz") for part in ("training", "test"))
     spec = CommitteeSpec(n_members=options.members, channels=options.channels)
-    training = TrainingSpec(cpu_seconds=options.seconds, batch_size=options.batch)
-    print(f"{options.element}, {options.members} × {options.channels} channels, {options.seconds:g} CPU-s")
+    training = TrainingSpec(cpu_seconds=options.seconds, batch_size=options.batch, **options.training)
+    print(
+        f"{options.element}, {options.members} × {options.channels} channels, {options.seconds:g} CPU-s, {options.training}"
+    )
     print(f"{'seed':>4s} {'E meV/atom':>10s} {'F meV/Å':>9s} {'rank E':>7s} {'rank F':>7s} {'structures/CPU-s':>17s}")
     rows = []
     for seed in map(int, options.seeds.split(",")):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from alflow.equivariant import ChannelwiseProduct, mix_channels, squared_norms
 from alflow.errors import PotentialError
 from alflow.potentials import CommitteeSpec, TrainingSpec, compute_threads, train_committee
 from alflow.potentials import _engine as engine_module
-from alflow.potentials._engine import KernelEngine, PlainEngine, choose_engine, compare_engines, why_no_kernels
+from alflow.potentials._engine import (
+    KernelEngine,
+    PlainEngine,
+    choose_engine,
+    compare_engines,
+    kernel_state,
+    why_no_kernels,
+)
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._kernel_network import KernelBatch, kernel_shape
 from alflow.potentials._network import CommitteeNetwork, Constants, NetworkOutput
@@ -355,10 +362,11 @@ def test_products(top: int, n: int) -> None:
 @pytest.fixture
 def forget() -> Iterator[None]:
     """What a process remembers of its compiler is forgotten before and after."""
-    for cached in (load_kernels, why_no_kernels, _compile._version, _compile._private_folder):
+    caches = (load_kernels, why_no_kernels, engine_module._say_once, _compile._version, _compile._private_folder)
+    for cached in caches:
         cached.cache_clear()
     yield
-    for cached in (load_kernels, why_no_kernels, _compile._version, _compile._private_folder):
+    for cached in caches:
         cached.cache_clear()
 
 
@@ -367,6 +375,7 @@ def test_without_a_compiler_plain_torch_works_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, labelled: list[Atoms]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         committee = train_committee(labelled[:4], CommitteeSpec(channels=4), TrainingSpec(max_epochs=1))
@@ -375,7 +384,7 @@ def test_without_a_compiler_plain_torch_works_and_says_so(
     (record,) = caplog.records
     assert record.message == (
         "training and prediction use plain torch, several times slower: "
-        "no C++ compiler was found (install g++, or name one in the variable CXX)"
+        "no C++ compiler was found (install g++, or name a compiler in the variable CXX)"
     )
 
 
@@ -395,13 +404,41 @@ def test_a_compiler_that_fails_is_named(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("forget")
+def test_a_wrong_name_and_a_full_disk_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(KernelsUnavailableError, match="No space left on device"):
+            load_kernels(SHAPE)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(KernelsUnavailableError, match="the variable CXX names 'no-such-compiler', which is no program"):
+        load_kernels(SHAPE)
+
+
+@needs_compiler
+def test_what_is_no_number_does_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = KernelEngine.evaluate
+
+    def spoilt(self: KernelEngine, *arguments: Any, **more: Any) -> NetworkOutput:
+        out = evaluate(self, *arguments, **more)
+        return replace(out, virial=None if out.virial is None else out.virial * float("nan"))
+
+    monkeypatch.setattr(KernelEngine, "evaluate", spoilt)
+    assert np.isnan(compare_engines(CommitteeSpec(channels=4), F64))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("forget")
 def test_kernels_that_disagree_are_dropped(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    why_no_kernels.cache_clear()
     monkeypatch.setattr(engine_module, "compare_engines", lambda *_: 0.5)
     case = Case.of([bulk("Ni")], CommitteeSpec(channels=4), [28])
     with caplog.at_level(logging.WARNING):
         chosen = choose_engine(case.network, case.numbers, torch.float32)
-    why_no_kernels.cache_clear()
     assert isinstance(chosen, PlainEngine)
     assert "off by 0.5 from the plain network" in caplog.text
 
@@ -418,8 +455,9 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFLOW_KERNELS", "off")
     assert isinstance(choose_engine(case.network, case.numbers, F64), PlainEngine)
     monkeypatch.setenv("ALFLOW_KERNELS", "on")
-    with pytest.raises(PotentialError, match="ALFLOW_KERNELS is 'on'; write auto"):
-        choose_engine(case.network, case.numbers, F64)
+    for ask in (lambda: choose_engine(case.network, case.numbers, F64), lambda: kernel_state(CommitteeSpec())):
+        with pytest.raises(PotentialError, match="ALFLOW_KERNELS is 'on'; write auto"):
+            ask()
 
 
 @needs_compiler

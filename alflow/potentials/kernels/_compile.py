@@ -45,7 +45,11 @@ def load_kernels(shape: KernelShape) -> ctypes.CDLL:
     """
     compiler = find_compiler()
     if compiler is None:
-        raise KernelsUnavailableError("no C++ compiler was found (install g++, or name one in the variable CXX)")
+        wanted = os.environ.get("CXX")
+        named = (
+            f"the variable CXX names {wanted!r}, which is no program here" if wanted else "no C++ compiler was found"
+        )
+        raise KernelsUnavailableError(f"{named} (install g++, or name a compiler in the variable CXX)")
     text = source(shape)
     flags = [*FLAGS, "-mcpu=native" if platform.machine() in {"aarch64", "arm64"} else "-march=native"]
     identity = "\n".join([text, *flags, _version(compiler), _processor()])
@@ -80,10 +84,10 @@ def _private_folder() -> Path:
 
 
 def _compile(compiler: str, flags: list[str], text: str, library: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".compiling-", dir=library.parent) as name:
-        cpp, so = Path(name) / "kernels.cpp", Path(name) / "kernels.so"
-        cpp.write_text(text, encoding="utf-8")
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".compiling-", dir=library.parent) as name:
+            cpp, so = Path(name) / "kernels.cpp", Path(name) / "kernels.so"
+            cpp.write_text(text, encoding="utf-8")
             done = subprocess.run(  # noqa: S603  our own source, the user's compiler
                 [compiler, *flags, str(cpp), "-o", str(so)],
                 capture_output=True,
@@ -92,12 +96,12 @@ def _compile(compiler: str, flags: list[str], text: str, library: Path) -> None:
                 check=False,
                 timeout=SECONDS,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise KernelsUnavailableError(f"{compiler} could not be run: {error}") from error
-        if done.returncode != 0:
-            said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise KernelsUnavailableError(f"{compiler} failed: {said}")
-        so.replace(library)
+            if done.returncode != 0:
+                said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+                raise KernelsUnavailableError(f"{compiler} failed: {said}")
+            so.replace(library)
+    except (OSError, subprocess.TimeoutExpired) as error:  # no such program, a full disk
+        raise KernelsUnavailableError(f"{compiler} could not compile in {library.parent}: {error}") from error
 
 
 @cache
