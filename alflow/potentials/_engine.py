@@ -21,7 +21,8 @@ from alflow.potentials._geometry import (
     SummedBatch,
     n_features,
 )
-from alflow.potentials._kernel_network import KernelBatch, KernelNetwork
+from alflow.potentials._kernel_batch import KernelBatch
+from alflow.potentials._kernel_network import KernelNetwork
 from alflow.potentials._network import CommitteeNetwork, Constants, NetworkOutput
 from alflow.potentials.kernels import KernelsUnavailableError, find_compiler
 

@@ -65,9 +65,8 @@ def main() -> None:
     train, test = (load(options.data / f"{options.element}_{part}.xyz.gz") for part in ("training", "test"))
     spec = CommitteeSpec(n_members=options.members, channels=options.channels)
     training = TrainingSpec(cpu_seconds=options.seconds, batch_size=options.batch, **options.training)
-    print(
-        f"{options.element}, {options.members} × {options.channels} channels, {options.seconds:g} CPU-s, {options.training}"
-    )
+    shape = f"{options.members} × {options.channels} channels"
+    print(f"{options.element}, {shape}, {options.seconds:g} CPU-s, {options.training}")
     print(f"{'seed':>4s} {'E meV/atom':>10s} {'F meV/Å':>9s} {'rank E':>7s} {'rank F':>7s} {'structures/CPU-s':>17s}")
     rows = []
     for seed in map(int, options.seeds.split(",")):

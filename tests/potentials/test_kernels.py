@@ -32,7 +32,8 @@ from alflow.potentials._engine import (
     why_no_kernels,
 )
 from alflow.potentials._geometry import EdgeList
-from alflow.potentials._kernel_network import KernelBatch, kernel_shape
+from alflow.potentials._kernel_batch import KernelBatch
+from alflow.potentials._kernel_network import kernel_shape
 from alflow.potentials._network import CommitteeNetwork, Constants, NetworkOutput
 from alflow.potentials.kernels import (
     Density,

@@ -10,7 +10,7 @@ Features are (K, components, rows, C); rows are the N atoms, or N values followe
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,8 @@ class _Edges(ctypes.Structure):
 
     @classmethod
     def of(cls, e: EdgeTensors) -> _Edges:
+        if e.first.dtype != torch.int64 or e.neighbour.dtype != torch.int64:
+            raise ValueError(f"a kernel reads indices of 64 bits, not {e.first.dtype} and {e.neighbour.dtype}")
         names = ("first", "neighbour", "radial", "radial_slope", "angular", "angular_slope", "direction")
         return cls(n_atoms=e.n_atoms, n_edges=e.n_edges, **{name: _address(getattr(e, name)) for name in names})
 
@@ -170,6 +172,22 @@ def _message(
     )
 
 
+def _send(
+    kernel: Callable[[Any], Any],
+    edges: EdgeTensors,
+    scalars: torch.Tensor,
+    tensors: torch.Tensor,
+    own: torch.Tensor,
+    weights: torch.Tensor,
+    **more: torch.Tensor,
+) -> torch.Tensor:
+    members, rows, channels = scalars.shape
+    out = scalars.new_empty(members, edges.angular.shape[1], rows, channels)
+    kernel(ctypes.byref(_message(_Edges.of(edges), scalars, tensors, weights, out, **more)))
+    out[:, : own.shape[1]] += own
+    return out
+
+
 class Message(torch.autograd.Function):
     """Scalars (K, N, C), tensors (K, H, N, C), weights (K, n_radial, NR, C) → (K, S, N, C).
 
@@ -190,12 +208,8 @@ class Message(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.edges, ctx.kernels, ctx.shape = edges, kernels, displacement.shape
         ctx.save_for_backward(scalars, tensors, weights)
-        members, n_atoms, channels = scalars.shape
-        out = scalars.new_empty(members, edges.angular.shape[1], n_atoms, channels)
-        kernels.message_value(ctypes.byref(_message(_Edges.of(edges), scalars, tensors, weights, out)))
-        out[:, : own.shape[1]] += own
         ctx.n_own = own.shape[1]
-        return out
+        return _send(kernels.message_value, edges, scalars, tensors, own, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -227,13 +241,8 @@ class MessageTangent(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.edges, ctx.kernels = edges, kernels
         ctx.save_for_backward(displacement, scalars, tensors, weights)
-        members, rows, channels = scalars.shape
-        out = scalars.new_empty(members, edges.angular.shape[1], rows, channels)
-        call = _message(_Edges.of(edges), scalars, tensors, weights, out, displacement=displacement)
-        kernels.message_tangent(ctypes.byref(call))
-        out[:, : own.shape[1]] += own
         ctx.n_own = own.shape[1]
-        return out
+        return _send(kernels.message_tangent, edges, scalars, tensors, own, weights, displacement=displacement)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
