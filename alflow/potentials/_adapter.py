@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from alflow.potentials._calculator import CommitteeCalculator
     from alflow.potentials._calibration import Calibration
+    from alflow.potentials._protocol import Committee
 
 
 class CalculatorCommittee:
@@ -130,9 +131,7 @@ class CalculatorCommittee:
 class PredictingEvaluator:
     """The plain implementation of a batch evaluator: new structures, a new prediction."""
 
-    def __init__(
-        self, committee: CalculatorCommittee, structures: Sequence[Atoms | Structure], *, stress: bool
-    ) -> None:
+    def __init__(self, committee: Committee, structures: Sequence[Atoms | Structure], *, stress: bool) -> None:
         self.committee, self.stress = committee, stress
         self.structures = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
 
