@@ -79,7 +79,8 @@ class CommitteeCore:
 
     def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
         """Sum of the isolated atoms' energies of every structure, (n,), eV."""
-        sums = np.bincount(atoms.structure, weights=self.references[atoms.species], minlength=len(atoms.counts))
+        each = self.references[atoms.species] if atoms.owned is None else self.references[atoms.species] * atoms.owned
+        sums = np.bincount(atoms.structure, weights=each, minlength=len(atoms.counts))
         return sums.astype(np.float64)
 
     def predict(self, edges: Sequence[EdgeList], *, derivatives: bool = True, features: bool = False) -> RawPrediction:
@@ -106,6 +107,24 @@ class CommitteeCore:
                     described = np.zeros((n, k * mean.shape[2]))
                 described[chunk] = mean.transpose(1, 0, 2).reshape(len(chunk), -1)
         return RawPrediction(energy=energy, forces=forces, virial=virial, features=described)
+
+    def predict_atoms(self, edges: EdgeList) -> RawPrediction:
+        """Predict for the atoms of one structure, each on its own: energy (K, N), and its part of the virial (K, N, 6).
+
+        For programs that keep the atoms themselves and give some of them to others; see ``AtomTable.owned``. Forces are
+        derivatives of the energy of all owned atoms together.
+        """
+        singles = replace(edges, atoms=replace(edges.atoms, counts=np.ones(len(edges.atoms), dtype=np.int64)))
+        out = self.engine.evaluate(self.weights, self.engine.batch(singles))
+        push = Repulsion.of(singles, active=self.spec.repulsion)
+        assert out.forces is not None
+        assert out.virial is not None
+        return RawPrediction(
+            energy=out.energy.double().numpy() + self.reference_sum(singles.atoms) + push.energy,
+            forces=out.forces.double().numpy() + push.forces,
+            virial=out.virial.double().numpy() + push.virial,
+            features=None,
+        )
 
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""

@@ -39,11 +39,14 @@ class AtomTable:
         (N,) atomic numbers
     counts
         (n_structures,) atoms per structure
+    owned
+        (N,) whether an atom's energy counts; the others are there as neighbours. None: all count
     """
 
     species: NDArray[np.int64]
     numbers: NDArray[np.int64]
     counts: NDArray[np.int64]
+    owned: NDArray[np.bool_] | None = None
 
     @property
     def structure(self) -> NDArray[np.int64]:
@@ -69,10 +72,14 @@ class AtomTable:
     @staticmethod
     def join(parts: Sequence[AtomTable]) -> AtomTable:
         """Number the atoms and structures of several tables through."""
+        owned = None
+        if any(p.owned is not None for p in parts):
+            owned = np.concatenate([np.ones(len(p), dtype=bool) if p.owned is None else p.owned for p in parts])
         return AtomTable(
             species=np.concatenate([p.species for p in parts]),
             numbers=np.concatenate([p.numbers for p in parts]),
             counts=np.concatenate([p.counts for p in parts]),
+            owned=owned,
         )
 
 
@@ -244,13 +251,15 @@ class Repulsion:
 
     @classmethod
     def of(cls, edges: EdgeList, *, active: bool = True) -> Repulsion:
-        """Sum over edges, each pair appears twice and counts half; all zero where it is not `active`."""
+        """Sum over edges of owned atoms, each pair counts half at each end; all zero where it is not `active`."""
         n, n_atoms = len(edges.atoms.counts), len(edges.atoms)
         energy, forces, virial = np.zeros(n), np.zeros((n_atoms, 3)), np.zeros((n, 6))
         distances = np.sqrt(np.einsum("ij,ij->i", edges.vectors, edges.vectors))
         numbers = edges.atoms.numbers
         values, slopes = repulsion(distances, numbers[edges.centres], numbers[edges.neighbours])
         close = np.flatnonzero(values) if active else np.zeros(0, dtype=np.int64)
+        if edges.atoms.owned is not None:
+            close = close[edges.atoms.owned[edges.centres[close]]]
         if len(close):
             where = edges.atoms.structure[edges.centres[close]]
             gradient = 0.5 * (slopes[close] / distances[close])[:, None] * edges.vectors[close]
@@ -275,6 +284,8 @@ class PairBatch:
         (N,) and (N, M)
     structure
         (N,) and the number of structures
+    owned
+        (N,) 1 where an atom's energy counts, else 0; None: all count
     """
 
     def __init__(self, pairs: PairTable, values: torch.Tensor, *, padded: bool = False) -> None:
@@ -291,6 +302,7 @@ class PairBatch:
         self.species = torch.from_numpy(atoms.species)
         self.neighbour_species = self.species[self.neighbours].view(n_atoms, width)
         self.structure = torch.from_numpy(atoms.structure)
+        self.owned = None if atoms.owned is None else torch.from_numpy(atoms.owned).to(values.dtype)
 
     def forces_from(self, displacement: torch.Tensor) -> torch.Tensor:
         """Forces (K, N, 3) from dE/d(neighbour displacement) of every slot (K, N · M, 3)."""

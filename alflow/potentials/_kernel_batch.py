@@ -34,6 +34,8 @@ class KernelBatch:
         (R,) of the rows of the density
     n_structures
         number of structures
+    owned
+        (N,) 1 where an atom's energy counts, else 0; None: all count. For predictions, trainings own every atom
     """
 
     edges: EdgeTensors
@@ -43,6 +45,7 @@ class KernelBatch:
     row_atom: torch.Tensor
     row_species: torch.Tensor
     n_structures: int
+    owned: torch.Tensor | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -96,6 +99,7 @@ class KernelBatch:
             row_atom=torch.from_numpy(rows // n_elements),
             row_species=torch.from_numpy(rows % n_elements),
             n_structures=len(edges.atoms.counts),
+            owned=None if edges.atoms.owned is None else torch.from_numpy(edges.atoms.owned).to(dtype),
         )
 
     @staticmethod
