@@ -153,6 +153,8 @@ class KernelNetwork:
                 return result
 
             atomic, features = self._atomic_energies(packed, basis, send, batch, tangents=False)
+            if batch.owned is not None:
+                atomic = atomic * batch.owned
             forces = virial = None
             if derivatives:
                 (pull,) = torch.autograd.grad(atomic.sum(), displacement)

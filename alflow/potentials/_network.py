@@ -169,6 +169,8 @@ class CommitteeNetwork:
             if derivatives:
                 values = values.clone().requires_grad_()
             atomic, features = self._atomic_energies(weights, values, batch)
+            if batch.owned is not None:
+                atomic = atomic * batch.owned
             forces = virial = None
             if derivatives:
                 (gradient,) = torch.autograd.grad(atomic.sum(), values, create_graph=training)
