@@ -15,7 +15,15 @@ from alflow.errors import ConfigError, StructureError, UserError
 
 if TYPE_CHECKING:
     from alflow.cli._metrics import KindMetrics, Metrics
-    from alflow.potentials import CommitteeSpec, ErrorSummary, Targets, TrainingProgress, TrainingReport, TrainingSpec
+    from alflow.potentials import (
+        CommitteeSpec,
+        ErrorSummary,
+        MaceSpec,
+        Targets,
+        TrainingProgress,
+        TrainingReport,
+        TrainingSpec,
+    )
     from alflow.structures import LabelledStructure
 
 DataFiles = Annotated[
@@ -69,7 +77,7 @@ def train(
     Interrupted, the same command continues where it was.
     """
     from alflow.cli._reporter import ConsoleReporter
-    from alflow.potentials import load_committee, train_committee
+    from alflow.potentials import load_committee, potential_kind
 
     spec, training, targets = _training_settings(settings, members=members, epochs=epochs, cpu_seconds=cpu_seconds)
     if not output.parent.is_dir():
@@ -82,7 +90,7 @@ def train(
         if checkpoints.is_dir():
             report.note(f"continuing from {checkpoints}")
         report.step("train")
-        committee = train_committee(
+        committee = potential_kind(spec.kind).train(
             examples,
             spec,
             training,
@@ -91,6 +99,7 @@ def train(
             seed=seed,
             checkpoint_dir=checkpoints,
             progress=lambda p: report.progress("train", *_training_progress(p)),
+            directory=Path.cwd() if settings is None else settings.resolve().parent,
         )
         record = committee.report
         assert record is not None, "a committee that was just trained has its record"
@@ -160,12 +169,13 @@ def read_labelled(paths: Sequence[Path]) -> list[LabelledStructure]:
 
 def _training_settings(
     path: Path | None, *, members: int | None, epochs: int | None, cpu_seconds: float | None
-) -> tuple[CommitteeSpec, TrainingSpec, Targets]:
+) -> tuple[CommitteeSpec | MaceSpec, TrainingSpec, Targets]:
     from pydantic import ValidationError
 
     from alflow.potentials import CommitteeSpec, Targets, TrainingSpec
 
-    spec, training, targets = CommitteeSpec(), TrainingSpec(), Targets()
+    spec: CommitteeSpec | MaceSpec = CommitteeSpec()
+    training, targets = TrainingSpec(), Targets()
     if path is not None:
         from alflow.config import load_campaign
 

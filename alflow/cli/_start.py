@@ -157,13 +157,13 @@ def _examine_labeler(loaded: LoadedCampaign, config: Path | None) -> Iterator[Fi
 
 
 def _examine_potential(loaded: LoadedCampaign) -> Finding:
-    from alflow.potentials import kernel_state
+    from alflow.potentials import potential_kind
 
     try:
-        compiled, text = kernel_state(loaded.config.committee)
+        usable, text = potential_kind(loaded.config.committee.kind).state(loaded.config.committee)
     except AlflowError as error:
         return Finding(what="potential", ok=False, text=str(error))
-    return Finding(what="potential", ok=compiled or None, text=text)
+    return Finding(what="potential", ok=usable, text=text)
 
 
 def _examine_ledger(url: str) -> Iterator[Finding]:

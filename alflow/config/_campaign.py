@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
+from alflow.config._committees import AnyCommittee
 from alflow.config._ledger_url import check_url, mask_url
 from alflow.config._sources import AnySource
 from alflow.discovery import DiscoverySettings
@@ -128,7 +129,9 @@ class CampaignConfig(_Section):
     duplicates: DuplicateSettings = Field(
         default_factory=DuplicateSettings, description="from which similarity on a candidate is redundant"
     )
-    committee: CommitteeSpec = Field(default_factory=CommitteeSpec, description="shape of the committee potential")
+    committee: AnyCommittee = Field(
+        default_factory=CommitteeSpec, description="the potential: `kind` says which, `native` where nothing is said"
+    )
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="how the committee is trained")
     selection: SelectionSettings = Field(default_factory=SelectionSettings, description="how a batch is chosen")
     stopping: StoppingSettings = Field(

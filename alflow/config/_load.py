@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ValidationError
 
 from alflow.config._campaign import CampaignConfig, known_element
+from alflow.config._committees import with_kind
 from alflow.config._ledger_url import resolve_url
 from alflow.config._migrate import migrate
 from alflow.errors import ConfigError
@@ -94,6 +95,7 @@ def load_campaign(path: Path | str) -> LoadedCampaign:
     problems = [
         *_ledger_problems(config, directory),
         *_labeler_problems(config, document, directory),
+        *_missing_files(config.committee, ("committee",), directory),
         *_source_problems(config, directory),
         *_volume_problems(document.content),
     ]
@@ -106,9 +108,12 @@ def load_campaign(path: Path | str) -> LoadedCampaign:
 
 def _migrated(document: Document) -> Document:
     try:
-        return replace(document, content=migrate(document.content))
+        content = migrate(document.content)
     except ConfigError as error:
         raise_problems(document, [Problem(path=("version",), message=str(error))])
+    if "committee" in content:
+        content["committee"] = with_kind(content["committee"])
+    return replace(document, content=content)
 
 
 def _ledger_problems(config: CampaignConfig, directory: Path) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from alflow.config._campaign import CampaignConfig
 from alflow.config._sources import BUILT_IN
 from alflow.labelers import AseLabeler, CalculatorSettings, EmtLabeler, ReplayLabeler, WorkerConfig
-from alflow.settings import nested_models
+from alflow.settings import kind_of, nested_models
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true / false", pathlib.Path: "path", Any: "any"}
 _SYMBOLS = ((Gt, "gt", ">"), (Ge, "ge", "≥"), (Lt, "lt", "<"), (Le, "le", "≤"))
@@ -58,7 +58,12 @@ def reference_markdown() -> str:
             parts.append("\n## `sources`\n\nA list; `kind` says which source an entry is.\n")
             parts += [_section(model, f"`kind: {model.model_fields['kind'].default}`") for model in BUILT_IN]
             continue
-        parts += [_section(model, f"`{name}`", level=2) for _, model in nested_models(field.annotation)]
+        models = [model for _, model in nested_models(field.annotation)]
+        if len(models) > 1:
+            parts.append(f"\n## `{name}`\n\n`kind` says which of these it is; `{kind_of(models[0])}` by default.\n")
+            parts += [_section(model, f"`kind: {kind_of(model)}`") for model in models]
+            continue
+        parts += [_section(model, f"`{name}`", level=2) for model in models]
     parts.append(_LABELERS)
     for labeler in (EmtLabeler, AseLabeler, ReplayLabeler):
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))

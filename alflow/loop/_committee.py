@@ -8,7 +8,7 @@ from pathlib import Path
 from alflow.errors import NotFoundError
 from alflow.ledger import CandidateRow, CommitteeRow, RoundRow
 from alflow.loop._context import CampaignContext
-from alflow.potentials import Calibration, Committee, load_committee
+from alflow.potentials import Calibration, Committee, potential_kind
 
 
 def round_committee(ctx: CampaignContext, round_row: RoundRow) -> Committee:
@@ -40,7 +40,7 @@ def open_committee(ctx: CampaignContext, row: CommitteeRow) -> Committee:
     """Load a stored committee with its calibration."""
     if row.artifact_id is None:
         raise NotFoundError(f"the committee of round {row.round_index} was pruned; `alflow train` makes another")
-    committee = _load(ctx.ledger.artifacts.path(row.artifact_id))
+    committee = _load(str(row.spec.get("kind", "native")), ctx.ledger.artifacts.path(row.artifact_id))
     if row.calibration is None:
         return committee
     return committee.with_calibration(Calibration.from_dict(dict(row.calibration)))
@@ -52,6 +52,6 @@ def knows(committee: Committee, row: CandidateRow) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path) -> Committee:
+def _load(kind: str, path: Path) -> Committee:
     # content-addressed: a path never changes its content
-    return load_committee(path)
+    return potential_kind(kind).load(path)

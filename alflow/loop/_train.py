@@ -17,13 +17,12 @@ from alflow.potentials import (
     Calibration,
     Errors,
     Kind,
-    NativeCommittee,
     Spreads,
     TrainingProgress,
     TrainingReport,
     actual_errors,
     fit_calibration,
-    train_committee,
+    potential_kind,
 )
 from alflow.structures import LabelledStructure
 
@@ -43,19 +42,21 @@ def train(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     labels = sorted((label for _, label in labelled_candidates(ctx)), key=lambda label: label.structure.content_hash)
     scratch = ctx.ledger.directory / "training" / f"campaign-{ctx.campaign_id}-round-{round_row.index}"
     previous = latest_committee(ctx)
-    initial = previous if isinstance(previous, NativeCommittee) and previous.spec == ctx.config.committee else None
+    spec = ctx.config.committee
+    initial = previous if getattr(previous, "spec", None) == spec else None
     seed = ctx.seed(round_row.index, "train")
     _forget_earlier(scratch)
     scratch.mkdir(parents=True, exist_ok=True)
-    committee = train_committee(
+    committee = potential_kind(spec.kind).train(
         [LabelledStructure(structure=row.structure, properties=row.properties) for row in labels],
-        ctx.config.committee,
+        spec,
         ctx.config.training,
         targets=ctx.config.targets,
         initial=initial,
         seed=seed,
         checkpoint_dir=scratch,
         progress=lambda p: _tell(ctx, p),
+        directory=ctx.directory,
     )
     report = committee.report
     assert report is not None, "a committee fresh from training carries its report"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alflow.potentials._calibration import Calibration, KindCalibration, fit_calibration
 from alflow.potentials._coverage import Coverage, coverage, drift_warning
+from alflow.potentials._kinds import PotentialKind, load_committee, potential_kind
 from alflow.potentials._prediction import Prediction
 from alflow.potentials._protocol import BatchEvaluator, Committee
 from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
@@ -25,11 +26,11 @@ from alflow.potentials._uncertainty import (
     leading_kinds,
     spreads,
 )
+from alflow.potentials.mace import MaceSpec
 
 if TYPE_CHECKING:
     from alflow.potentials._adapter import CalculatorCommittee
     from alflow.potentials._calculator import CommitteeCalculator
-    from alflow.potentials._checkpoint import load_committee
     from alflow.potentials._committee import NativeCommittee
     from alflow.potentials._conformance import check_committee
     from alflow.potentials._engine import kernel_state
@@ -43,7 +44,6 @@ _LAZY = {
     "check_committee": "_conformance",
     "compute_threads": "_threads",
     "kernel_state": "_engine",
-    "load_committee": "_checkpoint",
     "train_committee": "_train",
 }
 
@@ -59,8 +59,10 @@ __all__ = [
     "Errors",
     "Kind",
     "KindCalibration",
+    "MaceSpec",
     "Means",
     "NativeCommittee",
+    "PotentialKind",
     "Prediction",
     "Spreads",
     "Targets",
@@ -77,6 +79,7 @@ __all__ = [
     "largest_ratio",
     "leading_kinds",
     "load_committee",
+    "potential_kind",
     "spreads",
     "train_committee",
 ]

@@ -12,6 +12,7 @@ class CommitteeSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["native"] = Field(default="native", description="which potential")
     n_members: int = Field(default=4, ge=1, le=64, description="members K, trained together in one network")
     channels: int = Field(default=16, ge=4, le=512, description="feature channels per member")
     l_max: int = Field(default=3, ge=1, le=4, description="highest degree of the spherical harmonics of the density")

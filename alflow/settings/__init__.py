@@ -4,7 +4,7 @@ The campaign file and the worker's file are read here and nowhere else, so that 
 """
 
 from alflow.settings._load import Loaded, load_settings, parse_settings
-from alflow.settings._models import nested_models
+from alflow.settings._models import kind_of, nested_models
 from alflow.settings._problems import Problem, dotted, nearest, problems_of, raise_problems
 from alflow.settings._yaml import Document, Place, parse_yaml
 
@@ -14,6 +14,7 @@ __all__ = [
     "Place",
     "Problem",
     "dotted",
+    "kind_of",
     "load_settings",
     "nearest",
     "nested_models",

@@ -154,6 +154,9 @@ def _unknown_key(path: KeyPath, model: type[BaseModel], content: Mapping[str, An
     near = nearest(word, valid)
     if near is not None:
         return Problem(path=path, message=message, remedy=f"did you mean `{near}`?", meant=near)
+    others = [m for m in models_at(model, {}, path[:-1]) if word in m.model_fields]
+    if others and kind_of(others[0]):
+        return Problem(path=path, message=message, remedy=f"it belongs to `kind: {kind_of(others[0])}`")
     elsewhere = [key for key in dict.fromkeys(key_paths(model)) if key.rpartition(".")[2] == word]
     if elsewhere:
         return Problem(path=path, message=message, remedy=f"did you mean `{elsewhere[0]}`?")

@@ -28,6 +28,7 @@ def test_round_trip_is_exact(committee: NativeCommittee, labelled: list[Atoms], 
     judged.save(path)
     read = load_committee(path)
     assert isinstance(read, Committee)
+    assert isinstance(read, NativeCommittee)
     assert (read.targets, read.calibration, read.elements) == (judged.targets, judged.calibration, judged.elements)
     assert (read.seed, read.spec, read.r_max) == (judged.seed, judged.spec, judged.r_max)
     one, other = read.predict(labelled, features=True), judged.predict(labelled, features=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class MaceSpec(BaseModel):
@@ -23,6 +23,7 @@ class MaceSpec(BaseModel):
     )
     trust_foundation: bool = Field(
         default=False,
+        validate_default=True,
         description="true: read the foundation model although a MACE file can execute code when it is read; only for a "
         "file whose origin you trust",
     )
@@ -49,14 +50,16 @@ class MaceSpec(BaseModel):
         description="where the models are evaluated: `cpu`, `cuda` or `cuda:N`",
     )
 
-    @model_validator(mode="after")
-    def _foundation_is_trusted(self) -> MaceSpec:
-        if self.foundation is not None and not self.trust_foundation:
+    @field_validator("trust_foundation")
+    @classmethod
+    def _is_trusted(cls, trusted: bool, info: ValidationInfo) -> bool:
+        found = info.data.get("foundation")
+        if found is not None and not trusted:
             raise ValueError(
-                f"reading {self.foundation} can execute code, as any pickle can: if you trust its origin, "
+                f"reading {found} can execute code, as any pickle can: if you trust its origin, "
                 "write `trust_foundation: true`"
             )
-        return self
+        return trusted
 
     @property
     def rate(self) -> float:
