@@ -25,6 +25,7 @@ from alflow.potentials.kernels import (
 )
 
 if TYPE_CHECKING:
+    from alflow.potentials._limits import EnergyLimits
     from alflow.potentials._spec import CommitteeSpec
 
 Packed = dict[str, torch.Tensor]
@@ -218,9 +219,10 @@ class KernelNetwork:
             second = self._products(packed, 1, message, rows)[:, 0]
             energy = energy + self._read_out(packed, 1, second, rows)
             described.append(rows.values(second))
+        energy = rows.limit(self.plain.constants.scale * energy, self.plain.limits)
         faded = rows.fade(
             coordination / (FADE * self.plain.constants.coordination),
-            rows.shift(self.plain.constants.scale * energy, self.cohesion[batch.species]),
+            rows.shift(energy, self.cohesion[batch.species]),
         )
         return faded, torch.cat([d[..., : self.spec.channels] for d in described], dim=2).detach()
 
@@ -304,6 +306,13 @@ class _Rows:
         sigmoid = torch.sigmoid(value)
         result = value * sigmoid
         return torch.cat([result, tangent * (sigmoid + result * (1 - sigmoid))], dim=1)
+
+    def limit(self, energy: torch.Tensor, limits: EnergyLimits) -> torch.Tensor:
+        """Energies within their limits."""
+        if self.sets == 1:
+            return limits.value(energy)
+        value, tangent = energy.chunk(2, dim=1)
+        return torch.cat([limits.value(value), tangent * limits.slope(value)], dim=1)
 
     def fade(self, x: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
         """(1 - exp(-x²)) · energy."""

@@ -18,6 +18,7 @@ from alflow.equivariant import (
     squared_norms,
 )
 from alflow.potentials._geometry import EdgeBatch, SummedBatch
+from alflow.potentials._limits import EnergyLimits
 from alflow.potentials._spec import CommitteeSpec
 from alflow.potentials._weights import WeightLayout, WeightShape
 
@@ -76,8 +77,8 @@ class CommitteeNetwork:
        channels to hidden features of degree 0 and 1.
     3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_c(r_{ij}) v_{jc}` with the
        scalar and vector features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
-    4. Scalar readouts after 2 and 3. The energy of an atom fades with its coordination to exactly the reference of an
-       isolated atom.
+    4. Scalar readouts after 2 and 3, limited far outside the data (:class:`EnergyLimits`). The energy of an atom fades
+       with its coordination to exactly the reference of an isolated atom.
 
     Weights are per member; features have shape (K, components, C, N) with the atoms innermost.
 
@@ -93,6 +94,7 @@ class CommitteeNetwork:
 
     def __init__(self, spec: CommitteeSpec, n_elements: int, constants: Constants) -> None:
         self.spec, self.n_elements, self.constants = spec, n_elements, constants
+        self.limits = EnergyLimits.of(constants.scale)
         self.one_hot = n_elements <= ONE_HOT_SPECIES
         self.n_species = n_elements if self.one_hot else ONE_HOT_SPECIES
         self.l_product = min(spec.l_product, spec.l_max)
@@ -199,7 +201,7 @@ class CommitteeNetwork:
         lonely = values[..., 0].sum(2) / (FADE * self.constants.coordination)
         fade = 1.0 - torch.exp(-lonely * lonely)
         cohesion = torch.tensor(self.constants.cohesion, dtype=values.dtype)[batch.species]
-        energy = fade * (cohesion + self.constants.scale * energy)
+        energy = fade * (cohesion + self.limits.value(self.constants.scale * energy))
         return energy, torch.cat(features, dim=1).transpose(1, 2).detach()
 
     def _select_species(self, weights: Weights, values: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
@@ -264,7 +266,7 @@ class CommitteeNetwork:
         spec = self.spec
         members, n_atoms, width, channels = spec.n_members, batch.n_atoms, batch.width, spec.channels
         size = n_components(spec.l_max)
-        pairs = values.view(members * n_atoms, width, spec.n_radial * size)
+        pairs = values.reshape(members * n_atoms, width, spec.n_radial * size)
         scale = 1 / math.sqrt(self.constants.neighbours)
 
         def gather(features: torch.Tensor) -> torch.Tensor:  # (K, N, f) → (K N, M, f)
