@@ -1,4 +1,4 @@
-"""Table and plots of the runs of the comparison: python benchmarks/potential/peers/report.py OUT."""
+"""Table and plot of the runs of the comparison: python benchmarks/potential/peers/report.py OUT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 Result = dict[str, Any]
 Curve = tuple[str, str]  # peer and setting
@@ -80,7 +80,7 @@ def digits(x: float) -> str:
 
 
 def write_report(runs: Path, out: Path) -> None:
-    """Write results.md, results.csv and one plot per element."""
+    """Write results.md, results.csv and errors.png."""
     results = read_runs(runs)
     if not results:
         return
@@ -107,31 +107,33 @@ def write_report(runs: Path, out: Path) -> None:
         for r in results:
             for point in r["curve"]:
                 writer.writerow([(r | point).get(key, "") for key in keys])
-    for element in sorted({r["element"] for r in results}):
-        draw([r for r in results if r["element"] == element], element, out / f"errors-{element}.png")
+    draw(results, out / "errors.png")
     print("\n".join(lines))
 
 
-def draw(results: list[Result], element: str, path: Path) -> None:
-    """Errors against CPU time: markers end a run, thin lines are looks along the longest one."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    curves: dict[Curve, list[Result]] = defaultdict(list)
-    for r in results:
-        curves[r["peer"], r["setting"]].append(r)
-    for (kind, title), axis in zip(ERRORS.items(), axes, strict=True):
-        for (peer, setting), members in curves.items():
-            one_curve(axis, kind, peer, setting, members)
-        axis.set(xscale="log", yscale="log", xlabel="CPU time of training, s", title=f"{element}: {title}")
-        plain = FuncFormatter(lambda x, _: f"{x:g}")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_formatter(plain)
-            side.set_minor_formatter(plain if side is axis.yaxis else NullFormatter())
-        times = sorted({r["seconds"] for r in results} | {10.0})
-        axis.set_xticks(times, [f"{t:g}" for t in times])
-        axis.grid(visible=True, which="both", alpha=0.25, linewidth=0.6)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
+def draw(results: list[Result], path: Path) -> None:
+    """Errors against CPU time, one row per element: markers end a run, thin lines are looks along the longest one."""
+    elements = list(dict.fromkeys(r["element"] for r in results))
+    figure, grid = plt.subplots(
+        len(elements), 2, figsize=(10.5, 0.9 + 3.8 * len(elements)), layout="constrained", squeeze=False
+    )
+    for element, axes in zip(elements, grid, strict=True):
+        curves: dict[Curve, list[Result]] = defaultdict(list)
+        for r in results:
+            if r["element"] == element:
+                curves[r["peer"], r["setting"]].append(r)
+        for (kind, title), axis in zip(ERRORS.items(), axes, strict=True):
+            for (peer, setting), members in curves.items():
+                one_curve(axis, kind, peer, setting, members)
+            axis.set(xscale="log", yscale="log", xlabel="CPU time of training, s", ylabel=title, title=element)
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                side.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+                side.set_minor_locator(NullLocator())
+            axis.grid(visible=True, alpha=0.3, linewidth=0.6)
+    legend = {name: line for axis in grid.flat for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=2, frameon=False, handlelength=3)
+    figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
