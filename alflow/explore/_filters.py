@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import covalent_radii
 
+from alflow.errors import StructureError
 from alflow.explore._settings import FilterSettings
 from alflow.structures import Structure, element_symbol, neighbour_list
 
@@ -81,7 +82,10 @@ def _too_close(structure: Structure, factor: float) -> str | None:
     radii = covalent_radii[structure.numbers]
     if factor <= 0:
         return None
-    pairs = neighbour_list(structure, factor * 2 * float(radii.max()))
+    try:
+        pairs = neighbour_list(structure, factor * 2 * float(radii.max()))
+    except StructureError as error:  # atoms on one place, or far too many
+        return str(error)
     if not len(pairs.distances):
         return None
     sums = radii[pairs.centres] + radii[pairs.neighbours]

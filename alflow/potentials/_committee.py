@@ -13,6 +13,7 @@ from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._core import CommitteeCore, RawPrediction, stress_from_virial
 from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
+from alflow.potentials._given import as_structures
 from alflow.potentials._prediction import Prediction
 from alflow.structures import Structure
 
@@ -97,10 +98,12 @@ class NativeCommittee:
         ------
         PotentialError
             for an element that the committee was not trained on
+        StructureError
+            for positions or cells that are not finite, or atoms on the same place
         """
         keep_freed_memory()
         core = self.core if dtype is None else self.core.to(DTYPES[dtype])
-        given = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
+        given = as_structures(structures)
         edges = [EdgeList.of(s, core.numbers, self.r_max) for s in given]
         raw = core.predict(edges, features=features)
         counts = np.array([s.n_atoms for s in given], dtype=np.int64)

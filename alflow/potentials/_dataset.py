@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from ase import Atoms
 
-from alflow.errors import PotentialError
+from alflow.errors import PotentialError, StructureError, TheoryError
 from alflow.potentials._engine import Batch
 from alflow.potentials._geometry import VOIGT, EdgeList, Repulsion
-from alflow.structures import LabelledStructure
+from alflow.structures import LabelledStructure, neighbour_list
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from numpy.typing import NDArray
 
     from alflow.potentials._core import CommitteeCore
+
+
+LARGEST_ENERGY = 1e7
+"""eV per atom: all electrons of the heaviest atoms are bound by less."""
+NEAREST = 0.1
+"""Å: what a code says of atoms nearer than this is no label."""
+ASYMMETRY = 0.02
+"""Of the largest component: how much a stress may differ from its transpose by rounding."""
 
 
 def as_examples(train: Sequence[Atoms | LabelledStructure]) -> list[LabelledStructure]:
@@ -27,24 +35,25 @@ def as_examples(train: Sequence[Atoms | LabelledStructure]) -> list[LabelledStru
     Raises
     ------
     PotentialError
-        if there is nothing, a label is not finite, or one structure carries two different energies
+        if there is nothing, a label is not finite, implausible or of the wrong shape, atoms overlap, or one structure
+        is given twice
     StructureError
         if atoms carry no labels
+    TheoryError
+        if labels are of two theories
     """
+    if isinstance(train, Atoms | LabelledStructure):
+        raise PotentialError("give a list of labelled structures, [atoms] for a single one")
     if not len(train):
         raise PotentialError("there is nothing to train on: give at least one labelled structure")
-    examples = [t if isinstance(t, LabelledStructure) else LabelledStructure.from_atoms(t) for t in train]
+    examples = [_as_example(one, i) for i, one in enumerate(train)]
+    _refuse_two_theories(examples)
     first: dict[str, int] = {}
     for i, example in enumerate(examples):
         p = example.properties
-        for name, value in (("energy", p.energy), ("forces", p.forces), ("stress", p.stress)):
-            if value is not None and not np.isfinite(value).all():
-                raise PotentialError(f"training structure {i} ({example.structure.formula}): {name} is not finite")
-        if p.forces is not None and p.forces.shape != (example.structure.n_atoms, 3):
-            raise PotentialError(
-                f"training structure {i} ({example.structure.formula}): forces have shape {p.forces.shape}, "
-                f"not ({example.structure.n_atoms}, 3)"
-            )
+        reason = _why_unusable(example)
+        if reason is not None:
+            raise PotentialError(f"training structure {i} ({example.structure.formula}): {reason}")
         other = first.setdefault(example.structure.content_hash, i)
         if other != i:
             difference = abs(p.energy - examples[other].properties.energy)
@@ -53,6 +62,54 @@ def as_examples(train: Sequence[Atoms | LabelledStructure]) -> list[LabelledStru
                 f"differ by {difference:.3g} eV: keep one label per structure"
             )
     return examples
+
+
+def _as_example(one: Atoms | LabelledStructure, i: int) -> LabelledStructure:
+    if isinstance(one, LabelledStructure):
+        return one
+    if not isinstance(one, Atoms):
+        raise PotentialError(f"training structure {i} is a {type(one).__name__}: give ase.Atoms or LabelledStructure")
+    try:
+        return LabelledStructure.from_atoms(one)
+    except StructureError as error:
+        raise StructureError(f"training structure {i}: {error}") from error
+
+
+def _refuse_two_theories(examples: Sequence[LabelledStructure]) -> None:
+    known = [(i, e.theory) for i, e in enumerate(examples) if e.theory is not None]
+    for i, theory in known:
+        if theory != known[0][1]:
+            raise TheoryError(
+                f"training structures {known[0][0]} and {i} have labels of two theories ({str(known[0][1])[:12]} and "
+                f"{theory[:12]}), whose energies do not compare: train on one of them"
+            )
+
+
+def _why_unusable(example: LabelledStructure) -> str | None:
+    p, n_atoms = example.properties, example.structure.n_atoms
+    shapes = (("energy", p.energy, ()), ("forces", p.forces, (n_atoms, 3)), ("stress", p.stress, (3, 3)))
+    for name, value, shape in shapes:
+        if value is None and name != "energy":
+            continue
+        if not isinstance(value, float | int | np.ndarray | np.number):
+            return f"{name} is {value!r}, no number"
+        if np.shape(value) != shape:
+            return f"{name} has shape {np.shape(value)}, not {shape}"
+        if not np.isfinite(value).all():
+            return f"{name} is not finite"
+    if abs(p.energy) > LARGEST_ENERGY * n_atoms:
+        return f"an energy of {p.energy:.3g} eV is none of {n_atoms} atoms: is it in eV?"
+    if p.stress is not None:
+        skew = float(np.abs(p.stress - p.stress.T).max())
+        if skew > ASYMMETRY * float(np.abs(p.stress).max()) + 1e-6:
+            return f"stress is not symmetric, off by {skew:.3g} eV/Å³: is it a stress, in rows of three?"
+    near = neighbour_list(example.structure, 10 * NEAREST)
+    if len(near) and near.distances.min() < NEAREST:
+        k = int(near.distances.argmin())
+        return (
+            f"atoms {near.centres[k]} and {near.neighbours[k]} overlap, {near.distances[k]:.3g} Å apart: leave it out"
+        )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alflow.errors import PotentialError
+from alflow.errors import PotentialError, StructureError
 from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._geometry import AtomTable, EdgeList
-from alflow.structures import Structure, complete_cell, neighbours_of
+from alflow.potentials._given import as_cell, as_positions, as_structures
+from alflow.structures import SAME_PLACE, Structure, complete_cell, neighbours_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,7 +61,7 @@ class NativeEvaluator:
     ) -> None:
         keep_freed_memory()
         self.committee, self.stress, self.skin = committee, stress, skin
-        self.structures = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
+        self.structures = as_structures(structures)
         numbers = committee.core.numbers
         self._atoms = [AtomTable.of(s.numbers, numbers) for s in self.structures]
         self._lists: list[_Candidates | None] = [None] * len(self.structures)
@@ -78,10 +79,13 @@ class NativeEvaluator:
             raise PotentialError(f"{len(chosen)} structures, {len(positions)} positions and {len(cells)} cells differ")
         edges, volumes = [], np.zeros(len(chosen))
         for k, i in enumerate(chosen):
-            pbc = self.structures[i].pbc
-            cell = complete_cell(cells[k], pbc)
-            edges.append(self._edges(int(i), np.asarray(positions[k], dtype=np.float64), cell))
-            volumes[k] = abs(np.linalg.det(cell)) if pbc.all() else 0.0
+            structure = self.structures[i]
+            cell = complete_cell(as_cell(cells[k], structure), structure.pbc)
+            volume = abs(float(np.linalg.det(cell)))
+            if not volume > 0:
+                raise StructureError(f"{structure.formula}: the periodic cell vectors are linearly dependent")
+            edges.append(self._edges(int(i), as_positions(positions[k], structure), cell))
+            volumes[k] = volume if structure.pbc.all() else 0.0
         raw = self.committee.core.predict(edges)
         counts = np.array([self.structures[i].n_atoms for i in chosen], dtype=np.int64)
         return self.committee.as_prediction(raw, counts, volumes, stress=self.stress)
@@ -91,7 +95,11 @@ class NativeEvaluator:
         if found is None or not self._complete(found, positions, cell):
             found = self._search(i, positions, cell)
         vectors = positions[found.neighbours] - positions[found.centres] + found.images @ cell
-        near = np.einsum("ij,ij->i", vectors, vectors) < self.committee.r_max**2
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        if len(squares) and squares.min() < SAME_PLACE**2:
+            worst = int(squares.argmin())
+            raise StructureError(f"atoms {found.centres[worst]} and {found.neighbours[worst]} sit on the same place")
+        near = squares < self.committee.r_max**2
         return EdgeList(
             atoms=self._atoms[i],
             centres=found.centres[near],

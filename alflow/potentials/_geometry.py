@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from alflow.equivariant import n_components, spherical_harmonics_with_gradient
-from alflow.errors import PotentialError
+from alflow.errors import PotentialError, StructureError
 from alflow.potentials._radial import INNER_FRACTION, bond_lengths, radial_basis, repulsion
 from alflow.structures import element_symbol, neighbour_list
 
@@ -105,7 +105,10 @@ class EdgeList:
     @classmethod
     def of(cls, structure: Structure, elements: NDArray[np.int64], r_max: float) -> EdgeList:
         """Edges of one structure."""
-        found = neighbour_list(structure, r_max)
+        try:
+            found = neighbour_list(structure, r_max)
+        except StructureError as error:
+            raise StructureError(f"{structure.formula}: {error}") from error
         return cls(
             atoms=AtomTable.of(structure.numbers, elements),
             centres=found.centres,

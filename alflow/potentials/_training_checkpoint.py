@@ -111,12 +111,15 @@ class TrainingCheckpoint:
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values so that the file is either the old or the new one, also after a power cut."""
+    """Write tensors and plain values so that the file is either the old or the new one, also after a power cut.
+
+    A hash of the content goes with it, for torch itself reads over flipped bits.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            torch.save({**content, "sha256": hash_of(content)}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -130,7 +133,8 @@ def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        if the file is missing, damaged, of another kind or of another version
+        if the file is missing, damaged, of another kind or of another version, or its content has another hash than it
+        had when it was written
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
@@ -149,4 +153,31 @@ def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has version {content.get('version')}; this alflow reads {version}: train again or change alflow"
         )
+    written = content.pop("sha256", None)  # files of alflow 0.1 have none
+    if written is not None and written != hash_of(content):
+        raise CheckpointError(f"{path} is damaged: its content does not have the hash that was written with it")
     return content
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of tensors and plain values, in dictionaries and sequences of any depth."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, dict):
+            digest.update(f"dict {len(value)}".encode())
+            for key in sorted(value):
+                add(key)
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            digest.update(f"sequence {len(value)}".encode())
+            for item in value:
+                add(item)
+        elif isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            digest.update(f"{value!r} ".encode())
+
+    add(content)
+    return digest.hexdigest()

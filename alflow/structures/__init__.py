@@ -7,7 +7,7 @@ from alflow.structures._alignment import find_isometry
 from alflow.structures._duplicates import DuplicateIndex, Match, find_duplicates
 from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bounds
 from alflow.structures._isometry import Isometry
-from alflow.structures._neighbours import Neighbours, complete_cell, neighbour_list, neighbours_of
+from alflow.structures._neighbours import SAME_PLACE, Neighbours, complete_cell, neighbour_list, neighbours_of
 from alflow.structures._policy import DuplicatePolicy, Relation
 from alflow.structures._properties import LabelledStructure, Properties
 from alflow.structures._readers import read_structures
@@ -16,6 +16,7 @@ from alflow.structures._symmetry import space_group
 from alflow.structures._transfer import transfer_properties
 
 __all__ = [
+    "SAME_PLACE",
     "DuplicateIndex",
     "DuplicatePolicy",
     "Fingerprint",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_EDGES_PER_ATOM = 20_000
 """A denser structure is not matter; it would only exhaust the memory."""
+SAME_PLACE = 1e-3
+"""Å: atoms nearer than this have no direction to each other that a number could hold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,11 +74,7 @@ def neighbours_of(
     if not r_max > 0:
         raise StructureError(f"the cutoff must be positive, not {r_max} Å")
     lattice = complete_cell(cell, pbc)
-    density = len(positions) / abs(np.linalg.det(lattice)) if pbc.all() else 0.0
-    if density * 4.19 * r_max**3 > MAX_EDGES_PER_ATOM:
-        raise StructureError(
-            f"{density:.3g} atoms/Å³ give more than {MAX_EDGES_PER_ATOM} neighbours within {r_max} Å: check the cell"
-        )
+    _refuse_dense(len(positions), lattice, pbc, r_max)
     points = np.ascontiguousarray(positions, dtype=np.float64)
     centres, neighbours, images, distances = find_points_in_spheres(
         all_coords=points,
@@ -93,10 +91,23 @@ def neighbours_of(
     order = np.lexsort((neighbours, centres))
     centres, neighbours, shifts, vectors = centres[order], neighbours[order], shifts[order], vectors[order]
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    if len(lengths) and lengths.min() < 1e-6:
+    if len(lengths) and lengths.min() < SAME_PLACE:
         worst = int(lengths.argmin())
         raise StructureError(f"atoms {centres[worst]} and {neighbours[worst]} sit on the same place")
     return Neighbours(centres=centres, neighbours=neighbours, images=shifts, vectors=vectors, distances=lengths)
+
+
+def _refuse_dense(n_atoms: int, lattice: NDArray[np.float64], pbc: NDArray[np.bool_], r_max: float) -> None:
+    """Raise StructureError where the neighbours within `r_max` would exhaust the memory."""
+    # the directions that are not periodic have unit vectors normal to the others: length, area or volume of a period
+    period, directions = abs(float(np.linalg.det(lattice))), int(pbc.sum())
+    sphere = {0: 0.0, 1: 2 * r_max, 2: np.pi * r_max**2, 3: 4 / 3 * np.pi * r_max**3}[directions]
+    # of a slab or wire only the images of one atom are sure to be near each other
+    if sphere * (n_atoms if directions == 3 else 1) > MAX_EDGES_PER_ATOM * period:
+        density = f"{n_atoms / period:.3g} atoms/Å{('', '', '²', '³')[directions]}"
+        raise StructureError(
+            f"{density} give more than {MAX_EDGES_PER_ATOM} neighbours within {r_max} Å: check the cell"
+        )
 
 
 def complete_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -97,21 +97,36 @@ class Properties:
             raise StructureError(f"damaged properties blob: {error!r}") from error
 
 
+THEORY_KEY = "alflow_theory_fingerprint"
+"""Entry of ``atoms.info`` in which exported labels say of which theory they are."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledStructure:
-    """A structure with its computed properties: one training example."""
+    """A structure with its computed properties: one training example.
+
+    Parameters
+    ----------
+    structure, properties
+        the two
+    theory
+        fingerprint of the theory of the labels; None where nobody said
+    """
 
     structure: Structure
     properties: Properties
+    theory: str | None = None
 
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> LabelledStructure:
         """Read labels: ``REF_energy`` / ``REF_forces`` / ``REF_stress``, else an attached calculator's results.
 
+        Labels that alflow exported say of which theory they are (``info["alflow_theory_fingerprint"]``).
+
         Raises
         ------
         StructureError
-            if there is no energy, or an array has the wrong shape or is not finite
+            if there is no energy, or a label is no number, has the wrong shape or is not finite
         """
         structure = Structure.from_atoms(atoms)
         if "REF_energy" in atoms.info:
@@ -129,28 +144,24 @@ class LabelledStructure:
                 f"{structure.formula} carries no labels: expected REF_energy (and REF_forces, REF_stress) "
                 "or an attached single-point calculator with an energy"
             )
+        formula, theory = structure.formula, atoms.info.get(THEORY_KEY)
         if stress is not None:
-            stress = np.asarray(stress, dtype=np.float64)
+            stress = _numbers(stress, "stress", formula)
             if stress.shape == (9,):
                 stress = stress.reshape(3, 3)
             if stress.shape not in {(6,), (3, 3)}:
-                raise StructureError(
-                    f"{structure.formula}: stress has shape {stress.shape}; give (6,) or (3, 3) in eV/Å³"
-                )
-        if forces is not None and np.shape(forces) != (structure.n_atoms, 3):
-            raise StructureError(
-                f"{structure.formula}: forces have shape {np.shape(forces)}, not ({structure.n_atoms}, 3)"
-            )
-        for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
-            if value is not None and not np.isfinite(value).all():
-                raise StructureError(f"{structure.formula}: {name} holds values that are not finite")
+                raise StructureError(f"{formula}: stress has shape {stress.shape}; give (6,) or (3, 3) in eV/Å³")
+        if forces is not None:
+            forces = _numbers(forces, "forces", formula)
+            if forces.shape != (structure.n_atoms, 3):
+                raise StructureError(f"{formula}: forces have shape {forces.shape}, not ({structure.n_atoms}, 3)")
         properties = Properties(
-            energy=float(energy),
-            energy_extrapolated=None if extrapolated is None else float(extrapolated),
+            energy=_number(energy, "energy", formula),
+            energy_extrapolated=None if extrapolated is None else _number(extrapolated, "energy", formula),
             forces=forces,
             stress=stress,
         )
-        return cls(structure=structure, properties=properties)
+        return cls(structure=structure, properties=properties, theory=None if theory is None else str(theory))
 
     def to_atoms(self) -> Atoms:
         """Return :class:`ase.Atoms` with the labels as ``REF_*`` entries."""
@@ -162,4 +173,25 @@ class LabelledStructure:
             atoms.arrays["REF_forces"] = np.array(self.properties.forces)
         if self.properties.stress is not None:
             atoms.info["REF_stress"] = np.array(self.properties.stress)
+        if self.theory is not None:
+            atoms.info[THEORY_KEY] = self.theory
         return atoms
+
+
+def _numbers(value: Any, name: str, formula: str) -> NDArray[np.float64]:
+    """Finite numbers, or a StructureError."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StructureError(f"{formula}: {name} is {value!r:.60}, which are no numbers") from None
+    if not np.isfinite(array).all():
+        raise StructureError(f"{formula}: {name} holds values that are not finite")
+    return array
+
+
+def _number(value: Any, name: str, formula: str) -> float:
+    """One finite number, or a StructureError."""
+    array = _numbers(value, name, formula)
+    if array.size != 1:
+        raise StructureError(f"{formula}: {name} has shape {array.shape}; give one number in eV per cell")
+    return float(array.reshape(()))

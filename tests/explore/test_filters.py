@@ -35,6 +35,11 @@ def test_the_reason_names_pair_distance_and_limit() -> None:
     assert check_filters(close, FilterSettings(max_volume_per_atom=1000, min_distance_factor=0.0)) is None
 
 
+def test_atoms_on_one_place_are_a_reason_too() -> None:
+    twice = Structure.from_atoms(Atoms("Ni2", cell=[3, 3, 3], pbc=True))
+    assert "same place" in str(check_filters(twice))
+
+
 def test_an_atom_too_close_to_its_own_image_is_seen() -> None:
     thin = Structure.from_atoms(Atoms("Cu", cell=[1.2, 6, 6], pbc=True))
     assert "Cu–Cu distance of 1.20 Å" in str(check_filters(thin))

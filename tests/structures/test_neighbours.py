@@ -78,6 +78,10 @@ def test_two_atoms_on_one_place_are_refused() -> None:
 def test_impossible_density_and_cutoff_are_refused() -> None:
     with pytest.raises(StructureError, match="atoms/Å"):
         neighbour_list(Structure.from_atoms(bulk("Ni", a=0.1)), 5.0)
+    with pytest.raises(StructureError, match="atoms/Å²"):
+        neighbour_list(Structure.from_atoms(Atoms("Ni", cell=[0.05, 0.05, 9], pbc=[True, True, False])), 5.0)
+    thick = Atoms("Ni500", positions=np.random.default_rng(0).random((500, 3)) * 100, cell=[3.0, 0, 0], pbc=[1, 0, 0])
+    assert len(neighbour_list(Structure.from_atoms(thick), 5.0)) > 0
     with pytest.raises(StructureError, match="positive"):
         neighbour_list(Structure.from_atoms(bulk("Ni")), 0.0)
 
