@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from alflow.errors import PotentialError
 from alflow.potentials._prediction import Prediction
 from alflow.potentials._targets import Targets
-from alflow.structures import Structure
+from alflow.structures import Structure, atomic_number
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class CalculatorCommittee:
     """A committee whose members are ASE calculators.
 
-    Slower than a native committee, since every member sees every structure alone.
+    Slower than a native committee, since every member sees every structure alone. Where a member computes no stress,
+    its stress is nan. The members should be of one theory: energies that differ in their zero are no spread.
 
     Parameters
     ----------
@@ -42,6 +44,13 @@ class CalculatorCommittee:
         how spreads become errors
     describe
         gives an invariant descriptor (d,) of a structure; needed where `features` are asked for
+
+    Raises
+    ------
+    PotentialError
+        if there is no calculator, one is none, or no elements are given
+    StructureError
+        for an unknown element
     """
 
     def __init__(
@@ -56,8 +65,13 @@ class CalculatorCommittee:
     ) -> None:
         if not calculators:
             raise PotentialError("a committee needs at least one calculator")
+        for k, calculator in enumerate(calculators):
+            if isinstance(calculator, type) or not hasattr(calculator, "get_potential_energy"):
+                raise PotentialError(f"member {k} is {calculator!r}: give ASE calculators, such as EMT()")
+        if not elements:
+            raise PotentialError("say for which elements these calculators are made")
         self.calculators = list(calculators)
-        self.elements = tuple(elements)
+        self.elements = tuple(sorted(dict.fromkeys(elements), key=atomic_number))
         self.r_max = r_max
         self.targets = targets or Targets()
         self.calibration = calibration
@@ -76,7 +90,8 @@ class CalculatorCommittee:
         Raises
         ------
         PotentialError
-            for an unknown element, or where features are asked for and no descriptor was given
+            for an unknown element, where features are asked for and no descriptor was given, or where a calculator
+            fails, computes no forces, or gives numbers that are not finite
         """
         given = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
         if features and self.describe is None:
@@ -91,12 +106,9 @@ class CalculatorCommittee:
                     f"this committee knows {', '.join(self.elements)} and nothing of {sorted(unknown)}"
                 )
             for member, calculator in enumerate(self.calculators):
-                atoms = structure.to_atoms()
-                atoms.calc = calculator
-                energy[member, i] = atoms.get_potential_energy(force_consistent=_is_force_consistent(calculator))
-                forces[i][member] = atoms.get_forces()
-                if stress and structure.pbc.all():
-                    tensors[member, i] = atoms.get_stress(voigt=False)
+                who = f"member {member} ({type(calculator).__name__}), structure {i} ({structure.formula})"
+                answer = _ask(calculator, structure, who, stress=stress and bool(structure.pbc.all()))
+                energy[member, i], forces[i][member], tensors[member, i] = answer
         return Prediction(
             energy=energy,
             forces=forces,
@@ -148,6 +160,34 @@ class PredictingEvaluator:
             for i, place, cell in zip(chosen, positions, cells, strict=True)
         ]
         return self.committee.predict(moved, stress=self.stress)
+
+
+def _ask(
+    calculator: Any, structure: Structure, who: str, *, stress: bool
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Energy, forces and stress of one calculator; the stress is nan where it has none."""
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    atoms = structure.to_atoms()
+    atoms.calc = calculator
+    tensor: NDArray[np.float64] | None = None
+    try:
+        energy = float(atoms.get_potential_energy(force_consistent=_is_force_consistent(calculator)))
+        forces = np.asarray(atoms.get_forces(), dtype=np.float64)
+        if stress:
+            with suppress(PropertyNotImplementedError):
+                tensor = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64)
+    except PropertyNotImplementedError as error:
+        raise PotentialError(f"{who}: it computes no energy or no forces, which a committee needs") from error
+    except Exception as error:
+        raise PotentialError(f"{who}: it failed: {error or type(error).__name__}") from error
+    if forces.shape != structure.positions.shape:
+        raise PotentialError(f"{who}: its forces have shape {forces.shape}, not {structure.positions.shape}")
+    if not np.isfinite(energy) or not np.isfinite(forces).all():
+        raise PotentialError(f"{who}: energy or forces are not finite: look at the structure and the calculator")
+    if tensor is not None and not np.isfinite(tensor).all():
+        raise PotentialError(f"{who}: its stress is not finite: look at the structure and the calculator")
+    return energy, forces, np.full((3, 3), np.nan) if tensor is None else tensor
 
 
 def _is_force_consistent(calculator: Any) -> bool:

@@ -59,10 +59,10 @@ class ModuleBatch:
 
     def __init__(self, edges: EdgeList, dtype: torch.dtype, device: str) -> None:
         def there(values: NDArray[np.int64]) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+            return torch.tensor(values, device=device)  # a copy: arrays of structures are read-only
 
         self.n_structures = len(edges.atoms.counts)
-        self.structure = torch.from_numpy(edges.atoms.structure)
+        self.structure = torch.tensor(edges.atoms.structure)
         self.vectors = torch.from_numpy(edges.vectors).to(device, dtype)
         self.graph = Graph(
             numbers=there(edges.atoms.numbers),
