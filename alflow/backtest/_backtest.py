@@ -35,7 +35,6 @@ from alflow.select import SelectionSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from numpy.typing import NDArray
 
     from alflow.structures import DuplicatePolicy, LabelledStructure
 
@@ -174,6 +173,7 @@ class _Replay:
             digest.update(row.structure.content_hash.encode())
             digest.update(row.properties.to_bytes())
         plain = {
+            "format": 2,  # steps remember distances
             "data": digest.hexdigest(),
             "leaders": hashlib.sha256(repr(self.pool.leaders).encode()).hexdigest(),
             "n_initial": self.n_initial,
@@ -282,8 +282,8 @@ class _Replay:
         ahead = committee.predict([row.structure for row in chosen], stress=stress)
         error = actual_errors(ahead.means, [row.properties for row in chosen], ahead.spreads)
         memory = {
-            "spread": {k.value: _to_json(ahead.spreads.of(k)) for k in Kind},
-            "error": {k.value: _to_json(error.of(k)) for k in Kind},
+            "spread": ahead.spreads.rows(),
+            "error": error.rows(),
             "random": list(picked.random),
         }
         return picked, memory
@@ -301,13 +301,12 @@ class _Replay:
             stream += [False] * len(report.held_out)
         for step in before[-RECENT_STEPS:]:
             if step["memory"] is not None:
-                spreads.append(Spreads(**{k: _from_json(v) for k, v in step["memory"]["spread"].items()}))
-                errors.append(Errors(**{k: _from_json(v) for k, v in step["memory"]["error"].items()}))
+                spreads.append(Spreads.from_rows(step["memory"]["spread"]))
+                errors.append(Errors.from_rows(step["memory"]["error"]))
                 stream += step["memory"]["random"]
-        empty = {kind.value: np.zeros(0) for kind in Kind}
         return fit_calibration(
-            Spreads(**{k.value: np.concatenate([s.of(k) for s in spreads]) for k in Kind} if spreads else empty),
-            Errors(**{k.value: np.concatenate([e.of(k) for e in errors]) for k in Kind} if errors else empty),
+            Spreads.join(spreads),
+            Errors.join(errors),
             stream=stream,
             kinds=self.pool.kinds,
         )
@@ -334,11 +333,3 @@ def _coverage(
         return {}
     error = actual_errors(prediction.means, [row.properties for row in test], prediction.spreads)
     return {kind.value: found.to_dict() for kind, found in coverage(calibration, prediction.spreads, error).items()}
-
-
-def _to_json(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
-
-
-def _from_json(values: list[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values])

@@ -318,6 +318,8 @@ def _score_text(row: CandidateRow) -> str:
         parts.append(f"force ± {row.force_error:.3f} eV/Å")
     if row.stress_error is not None:
         parts.append(f"stress ± {row.stress_error:.5f} eV/Å³")
+    if row.distance is not None:
+        parts.append(f"distance from the data {row.distance:.2f}")
     if row.e_hull is not None:
         error = "" if row.e_hull_error is None else f" ± {row.e_hull_error:.4f}"
         parts.append(f"above hull {row.e_hull:.4f}{error} eV/atom")

@@ -21,7 +21,10 @@ CANDIDATE, STRUCTURE = t.Candidate.__table__.c, t.Structure.__table__.c
 CAMPAIGN, ROUND = t.Campaign.__table__.c, t.Round.__table__.c
 
 _SHARED = ("reason", "source", "parameters", "parent_id", "inclusion_probability", "rank", "duplicate_of")
-_SCORES = ("committee_id", "u", "energy", "energy_error", "force_error", "stress_error", "e_hull", "e_hull_error")
+_SCORES = (
+    *("committee_id", "u", "energy", "energy_error", "force_error", "stress_error"),
+    *("distance", "e_hull", "e_hull_error"),
+)
 _GEOMETRY = (
     "content_hash",
     "formula",

@@ -54,6 +54,7 @@ class CandidateColumn(StrEnum):
     ENERGY_ERROR = "energy_error"
     FORCE_ERROR = "force_error"
     STRESS_ERROR = "stress_error"
+    DISTANCE = "distance"
     E_HULL = "e_hull"
     E_HULL_ERROR = "e_hull_error"
     CONTENT_HASH = "content_hash"
@@ -113,6 +114,7 @@ _ABOUT = MappingProxyType(
         _C.ENERGY_ERROR: _About(label="Energy error", unit="eV/atom"),
         _C.FORCE_ERROR: _About(label="Force error", unit="eV/Å"),
         _C.STRESS_ERROR: _About(label="Stress error", unit="eV/Å³"),
+        _C.DISTANCE: _About(label="Distance from the data"),
         _C.E_HULL: _About(label="Energy above hull", unit="eV/atom"),
         _C.E_HULL_ERROR: _About(label="Hull error", unit="eV/atom"),
         _C.CONTENT_HASH: _About(label="Content hash", kind=_TEXT),

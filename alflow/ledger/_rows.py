@@ -160,6 +160,7 @@ class CandidateRow:
     energy_error: float | None
     force_error: float | None
     stress_error: float | None
+    distance: float | None
     e_hull: float | None
     e_hull_error: float | None
     created: str
@@ -186,6 +187,7 @@ class NewScore:
     energy_error: float | None = None
     force_error: float | None = None
     stress_error: float | None = None
+    distance: float | None = None
     e_hull: float | None = None
     e_hull_error: float | None = None
     details: Json | None = None

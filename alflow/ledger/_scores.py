@@ -27,10 +27,11 @@ _NUMBERS = (
     "energy_error",
     "force_error",
     "stress_error",
+    "distance",
     "e_hull",
     "e_hull_error",
 )
-_CURRENT = ("u", "energy", "energy_error", "force_error", "stress_error", "e_hull", "e_hull_error")
+_CURRENT = ("u", "energy", "energy_error", "force_error", "stress_error", "distance", "e_hull", "e_hull_error")
 _FIRST_CHUNK = 1000
 
 
@@ -69,6 +70,7 @@ class ScoreKeeping:
         energy_error: ArrayLike,
         force_error: ArrayLike,
         stress_error: ArrayLike,
+        distance: ArrayLike | None = None,
         e_hull: ArrayLike | None = None,
         e_hull_error: ArrayLike | None = None,
     ) -> None:
@@ -80,6 +82,8 @@ class ScoreKeeping:
             (n,) candidates
         u, energy, energy_error, force_error, stress_error
             (n,) each: dimensionless; eV per cell; eV/atom; eV/Å of the largest atom; eV/Å³
+        distance
+            (n,) from the training atoms, dimensionless; None keeps what is stored
         e_hull, e_hull_error
             (n,) eV/atom; None keeps what is stored
 
@@ -88,7 +92,7 @@ class ScoreKeeping:
         ValueError
             if an array has another length than ``ids``
         """
-        given = (u, energy, energy_error, force_error, stress_error, e_hull, e_hull_error)
+        given = (u, energy, energy_error, force_error, stress_error, distance, e_hull, e_hull_error)
         arrays = {
             n: np.asarray(a, dtype=float).reshape(-1) for n, a in zip(_CURRENT, given, strict=True) if a is not None
         }

@@ -187,6 +187,7 @@ class Candidate(Base):
     updated: Mapped[float] = _now()
     #: of the structure, for the index that every element query goes through
     chemical_system_id: Mapped[int] = _reference("chemical_system.id")
+    distance: Mapped[float | None]
     __table_args__ = (
         UniqueConstraint("structure_id", "campaign_id"),
         CheckConstraint(one_of("state", states.CandidateState), name="state"),
@@ -246,6 +247,7 @@ class Score(Base):
     e_hull_error: Mapped[float | None]
     details: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created: Mapped[float] = _now()
+    distance: Mapped[float | None]
     __table_args__ = (UniqueConstraint("candidate_id", "round_id", "committee_id", "purpose"), Index(None, "round_id"))
 
 

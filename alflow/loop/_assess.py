@@ -71,7 +71,7 @@ def _judge(
         return assessed, {}, None
     committee = round_committee(ctx, round_row)
     done = [row for row in labelled if knows(committee, row)]
-    unsaid = dict.fromkeys(KINDS)
+    unsaid = dict.fromkeys(Spreads.names())
     assessed += [
         {"id": r.id, "structure_id": r.structure_id, "stream": r.stream.value, "missed": True}
         | {"spread": unsaid, "expected": unsaid, "error": unsaid}
@@ -93,7 +93,8 @@ def _judge(
     error = actual_errors(prediction.means, properties, spread)
     expected = prediction.errors
     missed = stream_failures(error, ctx.config.targets)
-    for i, row in enumerate(done):
+    stated = zip(done, spread.rows(), expected.rows(), error.rows(), strict=True)
+    for i, (row, members, judgement, actual) in enumerate(stated):
         assessed.append(
             {
                 "id": row.id,
@@ -102,9 +103,9 @@ def _judge(
                 "n_atoms": row.n_atoms,
                 "predicted_energy": float(prediction.energy_mean[i]),
                 "energy": properties[i].energy,
-                "spread": {k: _finite(getattr(spread, k)[i]) for k in KINDS},
-                "expected": {k: _finite(getattr(expected, k)[i]) for k in KINDS},
-                "error": {k: _finite(getattr(error, k)[i]) for k in KINDS},
+                "spread": members,
+                "expected": judgement,
+                "error": actual,
                 "missed": bool(missed[i]),
             }
         )
@@ -116,10 +117,8 @@ def _judge(
     random = np.array([row.stream.value == "random" for row in done])
     warning = None
     if random.any():
-        stream_spread = Spreads(**{k: getattr(spread, k)[random] for k in KINDS})
-        stream_error = Errors(**{k: getattr(error, k)[random] for k in KINDS})
-        judged["random"] = _coverage(calibration, stream_spread, stream_error)
-        warning = drift_warning(coverage(calibration, stream_spread, stream_error))
+        judged["random"] = _coverage(calibration, spread[random], error[random])
+        warning = drift_warning(coverage(calibration, spread[random], error[random]))
     return assessed, judged, warning
 
 
@@ -137,10 +136,6 @@ def _mean_errors(assessed: list[dict[str, Any]]) -> dict[str, dict[str, float | 
             values = [r["error"][kind] for r in rows if r["error"] is not None and r["error"][kind] is not None]
             result[name][kind] = float(np.mean(values)) if values else None
     return result
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _sentence(summary: dict[str, Any]) -> str:

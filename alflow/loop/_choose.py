@@ -116,6 +116,7 @@ def new_scores(prediction: Prediction, rows: list[CandidateRow]) -> list[NewScor
             energy_error=_finite(prediction.energy_error[i]),
             force_error=_finite(prediction.force_error[i]),
             stress_error=_finite(prediction.stress_error[i]),
+            distance=_finite(prediction.spreads.distances[i]),
             e_hull=row.e_hull,
             e_hull_error=row.e_hull_error,
         )

@@ -50,7 +50,7 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 rejected[row.id] = reason
     keep = [i for i, row in enumerate(rows) if row.id not in rejected]
     kept = [rows[i] for i in keep]
-    judgement = _joined(parts)[keep] if keep else None
+    judgement = Prediction.join(parts)[keep] if keep else None
     ids = [row.id for row in kept]
     hull = mixed_hull(ctx, ids, [compositions[i] for i in keep], judgement)
     place = {} if hull is None else {entry: i for i, entry in enumerate(hull.ids)}
@@ -80,6 +80,7 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
                 judgement.energy_error,
                 judgement.force_error,
                 judgement.stress_error,
+                judgement.spreads.distances,
                 e_hull=distance,
                 e_hull_error=spread,
             )
@@ -90,19 +91,3 @@ def score(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
         f"{len(summary['confirm'])} to confirm near the hull",
     )
     return summary
-
-
-def _joined(parts: list[Prediction]) -> Prediction:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    return Prediction(
-        energy=np.concatenate([p.energy for p in parts], axis=1),
-        forces=tuple(f for p in parts for f in p.forces),
-        stress=None
-        if first.stress is None
-        else np.concatenate([p.stress for p in parts if p.stress is not None], axis=1),
-        n_atoms=np.concatenate([p.n_atoms for p in parts]),
-        targets=first.targets,
-        calibration=first.calibration,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +25,6 @@ from alflow.potentials import (
     potential_kind,
 )
 from alflow.structures import LabelledStructure
-
-T = TypeVar("T", Spreads, Errors)
 
 RECENT_ROUNDS = 3
 """Rounds whose prospective errors calibrate the next committee: older committees erred differently."""
@@ -105,14 +103,14 @@ def calibrate(
     for row in prospective_rows(ctx, before=round_row.index, rounds=RECENT_ROUNDS):
         if row["error"] is None:
             continue
-        spreads.append(Spreads(**{kind: _array(row["spread"][kind]) for kind in ("energy", "force", "stress")}))
-        errors.append(Errors(**{kind: _array(row["error"][kind]) for kind in ("energy", "force", "stress")}))
+        spreads.append(Spreads.from_rows([row["spread"]]))
+        errors.append(Errors.from_rows([row["error"]]))
         stream.append(row["stream"] == "random")
         blocks.append(row["structure_id"])
     previous = ctx.ledger.committees.latest(ctx.campaign_id)
     return fit_calibration(
-        _joined(Spreads, spreads),
-        _joined(Errors, errors),
+        Spreads.join(spreads),
+        Errors.join(errors),
         stream=np.array(stream, dtype=bool),
         blocks=blocks,
         previous=None
@@ -149,19 +147,6 @@ def prospective_rows(
     found = [row for row in ctx.ledger.rounds.list(ctx.campaign_id) if before is None or row.index < before]
     latest = found if rounds is None else found[-rounds:]
     return [assessed for row in latest for assessed in row.summary.get("assessed", ())]
-
-
-def _array(value: float | None) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([np.nan if value is None else value])
-
-
-def _joined(cls: type[T], parts: list[T]) -> T:
-    return cls(
-        **{
-            kind: np.concatenate([getattr(p, kind) for p in parts]) if parts else np.zeros(0)
-            for kind in ("energy", "force", "stress")
-        }
-    )
 
 
 def _metrics(report: TrainingReport, calibration: Calibration) -> dict[str, Any]:

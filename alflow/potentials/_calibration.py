@@ -9,6 +9,11 @@ Because the Gamma family is a linear exponential one, the likelihood of (a, c) d
 consistent for :math:`E[e^2\,|\,s]` whatever the true shape (Gourieroux, Monfort and Trognon,
 Econometrica 52, 681, 1984).
 
+**Far from the data** members may agree on the same wrong answer. A structure further from the training atoms
+(distance D, :mod:`alflow.potentials._distance`) than 95 % of the rows has an error of at least
+:math:`b \sqrt{D^2 - D_{95}^2}`, with b the error per distance over all rows, :math:`b^2 = \langle e^2 / D^2 \rangle`:
+the larger of the two counts. Among the data, where spreads rank errors better than distances do, it changes nothing.
+
 **Few rows.** log a and log c carry Gaussian priors of width 1/2, each worth about two rows: a around 1.5 (spreads are
 too small far more often than too large), c around half the rms error. σ therefore stays positive when a handful of
 rows happens to agree with the committee.
@@ -28,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import optimize, special, stats
 
+from alflow.potentials._distance import WITHIN
 from alflow.potentials._targets import Kind
 from alflow.potentials._uncertainty import FORCE_ZERO, STRESS_ZERO, Errors, Spreads
 
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+VERSION = 2
+"""Of the stored form; version 1 knew no distances."""
 INTERVAL = 0.9
 """Nominal coverage of every interval."""
 PRIOR_A = 1.5
@@ -59,6 +67,10 @@ class KindCalibration:
         factor on the spread, dimensionless
     c
         error that no spread shows, in the kind's unit
+    b
+        error per distance, in the kind's unit; 0: distances are not used
+    reach
+        distance up to which spreads are trusted
     shape
         m of the Nakagami distribution of the errors
     q90
@@ -75,6 +87,8 @@ class KindCalibration:
     q90: float | None
     n_fit: int
     n_conformal: int
+    b: float = 0.0
+    reach: float = 1.0
 
     @property
     def interval_factor(self) -> float:
@@ -85,10 +99,10 @@ class KindCalibration:
         level = 0.5 * (1.0 + INTERVAL)
         return float(quantile * stats.t.ppf(level, self.n_fit + PRIOR_ROWS) / stats.norm.ppf(level))
 
-    def sigma(self, spread: ArrayLike) -> NDArray[np.float64]:
-        """Expected error sqrt(a² s² + c²) for spreads of any shape, in the kind's unit."""
+    def sigma(self, spread: ArrayLike, distance: ArrayLike = np.nan) -> NDArray[np.float64]:
+        """Expected error for spreads and distances of any shape, in the kind's unit; an unknown distance is nan."""
         sigma: NDArray[np.float64] = np.hypot(self.a * np.asarray(spread, dtype=np.float64), self.c)
-        return sigma
+        return np.fmax(sigma, self.b * _beyond(np.asarray(distance, dtype=np.float64), self.reach))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +130,7 @@ class Calibration:
             if found is None:
                 values[kind.value] = np.full(len(s), np.nan)
             else:
-                values[kind.value] = np.where(s < _ZERO_SPREAD[kind], 0.0, found.sigma(s))
+                values[kind.value] = np.where(s < _ZERO_SPREAD[kind], 0.0, found.sigma(s, spread.distances))
         return Errors(**values)
 
     def intervals(self, errors: Errors) -> Errors:
@@ -129,7 +143,10 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content."""
-        return {"version": 1, **{kind.value: None if (k := self.of(kind)) is None else asdict(k) for kind in Kind}}
+        return {
+            "version": VERSION,
+            **{kind.value: None if (k := self.of(kind)) is None else asdict(k) for kind in Kind},
+        }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Calibration:
@@ -140,9 +157,10 @@ class Calibration:
         ValueError
             if the content was written by a newer alflow
         """
-        if content.get("version") != 1:
+        if content.get("version") not in range(1, VERSION + 1):
             raise ValueError(
-                f"calibration of version {content.get('version')}; this alflow reads version 1: upgrade it"
+                f"calibration of version {content.get('version')}; "
+                f"this alflow reads versions up to {VERSION}: upgrade it"
             )
         return cls(**{k.value: None if content[k.value] is None else KindCalibration(**content[k.value]) for k in Kind})
 
@@ -181,32 +199,64 @@ def fit_calibration(
         raise ValueError(f"spread, error, stream and blocks need one row each per structure; spread has {n}")
     result: dict[str, KindCalibration | None] = {}
     for kind in Kind:
-        s, e = spread.of(kind), error.of(kind)
-        usable = np.isfinite(s) & np.isfinite(e)
+        usable = np.isfinite(spread.of(kind)) & np.isfinite(error.of(kind))
         if kind not in kinds if kinds is not None else not usable.any():
             result[kind.value] = None
             continue
         before = previous.of(kind) if previous is not None else None
         centre = PRIOR_A if before is None else float(np.clip(before.a, 1.0, 5.0))
-        result[kind.value] = _fit_kind(kind, s[usable], e[usable], in_stream[usable], groups[usable], centre)
+        rows = _Rows(
+            spread=spread.of(kind)[usable],
+            error=error.of(kind)[usable],
+            distance=spread.distances[usable],
+            stream=in_stream[usable],
+            groups=groups[usable],
+        )
+        result[kind.value] = _fit_kind(kind, rows, centre)
     return Calibration(**result)
 
 
-def _fit_kind(
-    kind: Kind,
-    s: NDArray[np.float64],
-    e: NDArray[np.float64],
-    stream: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-    prior_a: float,
-) -> KindCalibration:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Usable rows of one kind."""
+
+    spread: NDArray[np.float64]
+    error: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    stream: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+
+def _fit_kind(kind: Kind, rows: _Rows, prior_a: float) -> KindCalibration:
     floor = _SMALLEST[kind]
-    if len(e) == 0:
+    if len(rows) == 0:
         return KindCalibration(a=prior_a, c=floor, shape=_PRIOR_SHAPE[kind], q90=None, n_fit=0, n_conformal=0)
-    a, c = _fit_affine(s, e, prior_a, floor)
-    q90, n_blocks = _conformal_factor(s, e, stream, groups, prior_a, floor, (a, c))
-    shape = _fit_shape(np.square(e / np.hypot(a * s, c)), _PRIOR_SHAPE[kind])
-    return KindCalibration(a=a, c=c, shape=shape, q90=q90, n_fit=len(e), n_conformal=n_blocks)
+    a, c = _fit_affine(rows.spread, rows.error, prior_a, floor)
+    b, reach = _fit_distance(rows.distance, rows.error, floor)
+    far = b * _beyond(rows.distance, reach)
+    q90, n_blocks = _conformal_factor(rows, far, prior_a, floor, (a, c))
+    sigma = np.fmax(np.hypot(a * rows.spread, c), far)
+    shape = _fit_shape(np.square(rows.error / sigma), _PRIOR_SHAPE[kind])
+    return KindCalibration(a=a, c=c, shape=shape, q90=q90, n_fit=len(rows), n_conformal=n_blocks, b=b, reach=reach)
+
+
+def _beyond(distance: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """sqrt(D² - reach²), zero within the reach and where the distance is not known."""
+    beyond: NDArray[np.float64] = np.sqrt(np.fmax(np.square(distance) - reach**2, 0.0))
+    return beyond
+
+
+def _fit_distance(distance: NDArray[np.float64], e: NDArray[np.float64], floor: float) -> tuple[float, float]:
+    """Error per distance b, and the distance up to which spreads are trusted: at least that of the training set."""
+    known = np.isfinite(distance)
+    if not known.any():
+        return 0.0, 1.0
+    d = np.maximum(distance[known], 0.5)  # nearer than half of the training set there is nothing to gain
+    slope = math.sqrt(float(np.mean(np.square(e[known] / d))))
+    return max(slope, floor), max(1.0, float(np.quantile(distance[known], WITHIN)))
 
 
 def _fit_affine(
@@ -256,20 +306,16 @@ def _fit_shape(squared: NDArray[np.float64], prior: float) -> float:
 
 
 def _conformal_factor(
-    s: NDArray[np.float64],
-    e: NDArray[np.float64],
-    stream: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-    prior_a: float,
-    floor: float,
-    whole: tuple[float, float],
+    rows: _Rows, far: NDArray[np.float64], prior_a: float, floor: float, whole: tuple[float, float]
 ) -> tuple[float | None, int]:
     """Quantile of e/σ over the stream, every block weighing the same, with one more at infinity.
 
-    Blocks: Lee, Barber and Willett, "Distribution-free inference with hierarchical data" (2023). σ of a row comes
-    from a fit without its block (cross-conformal), else the few stream rows would be judged by themselves.
+    Blocks: Lee, Barber and Willett, "Distribution-free inference with hierarchical data" (2023). The spread's part of σ
+    of a row comes from a fit without its block (cross-conformal), else the few stream rows would be judged by
+    themselves; `far` is the part of the distance.
     """
-    own = np.unique(groups[stream])
+    s, e, groups = rows.spread, rows.error, rows.groups
+    own = np.unique(groups[rows.stream])
     n_blocks = len(own)
     if math.ceil(INTERVAL * (n_blocks + 1)) > n_blocks:
         return None, n_blocks
@@ -280,10 +326,10 @@ def _conformal_factor(
     for fold in range(min(_FOLDS, n_blocks)):
         left_out = folds == fold
         a, c = _fit_affine(s[~left_out], e[~left_out], prior_a, floor, whole)
-        score[left_out] = e[left_out] / np.hypot(a * s[left_out], c)
-    rows = np.flatnonzero(stream)
-    _, inverse, counts = np.unique(groups[rows], return_inverse=True, return_counts=True)
+        score[left_out] = e[left_out] / np.fmax(np.hypot(a * s[left_out], c), far[left_out])
+    chosen = np.flatnonzero(rows.stream)
+    _, inverse, counts = np.unique(groups[chosen], return_inverse=True, return_counts=True)
     weights = 1.0 / counts[inverse.reshape(-1)]
-    order = np.argsort(score[rows])
+    order = np.argsort(score[chosen])
     reached = np.cumsum(weights[order]) / (n_blocks + 1)
-    return float(score[rows][order][np.searchsorted(reached, INTERVAL - 1e-12)]), n_blocks
+    return float(score[chosen][order][np.searchsorted(reached, INTERVAL - 1e-12)]), n_blocks

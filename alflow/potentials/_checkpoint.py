@@ -14,6 +14,7 @@ from alflow.errors import CheckpointError
 from alflow.potentials._calibration import Calibration
 from alflow.potentials._committee import NativeCommittee
 from alflow.potentials._core import CommitteeCore
+from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import DTYPES
 from alflow.potentials._network import CommitteeNetwork, Constants
 from alflow.potentials._spec import CommitteeSpec
@@ -46,6 +47,13 @@ def save_committee(committee: NativeCommittee, path: str | Path) -> None:
                 "density": [list(row) for row in core.constants.density],
             },
             "weights": core.weights.contiguous(),
+            "familiar": None
+            if core.familiar is None
+            else {
+                "means": core.familiar.means.contiguous(),
+                "whitening": core.familiar.whitening.contiguous(),
+                "unit": core.familiar.unit,
+            },
         },
     )
 
@@ -81,10 +89,26 @@ def _assemble(content: dict[str, Any]) -> NativeCommittee:
     sizes = {len(numbers), len(references), len(constants.cohesion), len(constants.density)}
     if len(sizes) > 1 or not np.isfinite(references).all():
         raise ValueError("the reference energies do not fit the elements")
-    calibration = content["calibration"]
+    calibration, familiar = content["calibration"], content.get("familiar")  # files of alflow 0.1 have none
     return NativeCommittee(
-        core=CommitteeCore(spec=spec, numbers=numbers, constants=constants, references=references, weights=weights),
+        core=CommitteeCore(
+            spec=spec,
+            numbers=numbers,
+            constants=constants,
+            references=references,
+            weights=weights,
+            familiar=None if familiar is None else _familiar(familiar, spec, len(numbers)),
+        ),
         targets=Targets.model_validate_json(content["targets"]),
         calibration=None if calibration is None else Calibration.from_dict(json.loads(calibration)),
         seed=int(content["seed"]),
     )
+
+
+def _familiar(content: dict[str, Any], spec: CommitteeSpec, n_elements: int) -> FeatureDistance:
+    found = FeatureDistance(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
+    width = spec.channels * spec.n_layers
+    shapes = [(spec.n_members, n_elements, width), (spec.n_members, width, width)]
+    if [tuple(found.means.shape), tuple(found.whitening.shape)] != shapes or not found.unit > 0:
+        raise ValueError("what is kept of the training atoms does not fit the network")
+    return found

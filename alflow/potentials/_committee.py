@@ -121,6 +121,7 @@ class NativeCommittee:
             stress=stress_from_virial(raw.virial, volumes) if stress else None,
             n_atoms=counts,
             features=raw.features,
+            distance=raw.distance,
             calibration=self.calibration,
             targets=self.targets,
         )

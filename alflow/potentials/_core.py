@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import Engine, choose_engine
 from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList, Repulsion
 from alflow.potentials._network import CommitteeNetwork, Constants
@@ -26,12 +27,16 @@ CHUNK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawPrediction:
-    """Members' predictions as flat arrays: energy (K, n), forces (K, N, 3), virial (K, n, 6), features (n, d)."""
+    """Members' predictions as flat arrays: energy (K, n), forces (K, N, 3), virial (K, n, 6), features (n, d).
+
+    `distance` (n,) is that of the furthest atom from the training atoms, None where the core does not know them.
+    """
 
     energy: NDArray[np.float64]
     forces: NDArray[np.float64]
     virial: NDArray[np.float64]
     features: NDArray[np.float64] | None
+    distance: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +55,8 @@ class CommitteeCore:
         (n_elements,), eV: energies of isolated atoms (or of atoms in matter where no isolated one was labelled)
     weights
         (K, P)
+    familiar
+        the training atoms, as far as distances from them need it; None: not known
     """
 
     spec: CommitteeSpec
@@ -57,6 +64,7 @@ class CommitteeCore:
     constants: Constants
     references: NDArray[np.float64]
     weights: torch.Tensor
+    familiar: FeatureDistance | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network", CommitteeNetwork(self.spec, len(self.numbers), self.constants))
@@ -75,7 +83,10 @@ class CommitteeCore:
 
     def to(self, dtype: torch.dtype) -> CommitteeCore:
         """Return the same committee in another precision."""
-        return self if self.weights.dtype == dtype else replace(self, weights=self.weights.to(dtype))
+        if self.weights.dtype == dtype:
+            return self
+        familiar = None if self.familiar is None else self.familiar.to(dtype)
+        return replace(self, weights=self.weights.to(dtype), familiar=familiar)
 
     def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
         """Sum of the isolated atoms' energies of every structure, (n,), eV."""
@@ -91,6 +102,7 @@ class CommitteeCore:
         energy, virial = np.zeros((k, n)), np.zeros((k, n, 6))
         forces = np.zeros((k, int(last[-1]) if n else 0, 3))
         described: NDArray[np.float64] | None = None
+        distance = None if self.familiar is None else np.zeros(n)
         for chunk in self._chunks(edges):
             joined = EdgeList.join([edges[i] for i in chunk])
             batch = self.engine.batch(joined)
@@ -101,12 +113,15 @@ class CommitteeCore:
                 rows = np.concatenate([np.arange(last[i] - counts[i], last[i]) for i in chunk])
                 forces[:, rows] = out.forces.double().numpy() + push.forces
                 virial[:, chunk] = out.virial.double().numpy() + push.virial
+            if distance is not None and self.familiar is not None:
+                species = torch.from_numpy(joined.atoms.species)
+                distance[chunk] = self.familiar.of_structures(out.features, species, counts[chunk])
             if features:
                 mean = batch.sum_structures(out.features).double().numpy() / counts[chunk][None, :, None]
                 if described is None:
                     described = np.zeros((n, k * mean.shape[2]))
                 described[chunk] = mean.transpose(1, 0, 2).reshape(len(chunk), -1)
-        return RawPrediction(energy=energy, forces=forces, virial=virial, features=described)
+        return RawPrediction(energy=energy, forces=forces, virial=virial, features=described, distance=distance)
 
     def predict_atoms(self, edges: EdgeList) -> RawPrediction:
         """Predict for the atoms of one structure, each on its own: energy (K, N), and its part of the virial (K, N, 6).
@@ -124,7 +139,21 @@ class CommitteeCore:
             forces=out.forces.double().numpy() + push.forces,
             virial=out.virial.double().numpy() + push.virial,
             features=None,
+            distance=None,
         )
+
+    def learn_familiar(self, edges: Sequence[EdgeList]) -> CommitteeCore:
+        """Return the same core that knows the atoms of its training structures, given by their edges."""
+        features, species = [], []
+        for chunk in self._chunks(edges):
+            joined = EdgeList.join([edges[i] for i in chunk])
+            out = self.engine.evaluate(self.weights, self.engine.batch(joined), derivatives=False)
+            features.append(out.features)
+            species.append(joined.atoms.species)
+        counts = np.array([len(edges[i].atoms) for chunk in self._chunks(edges) for i in chunk], dtype=np.int64)
+        atoms = torch.from_numpy(np.concatenate(species))
+        familiar = FeatureDistance.fit(torch.cat(features, dim=1), atoms, counts, len(self.numbers))
+        return replace(self, familiar=familiar)
 
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""

@@ -69,7 +69,7 @@ def coverage(
             continue
         s, e = spread.of(kind), error.of(kind)
         usable = np.isfinite(s) & np.isfinite(e)
-        judged[kind] = _judge(found, found.sigma(s[usable]), e[usable], n_bins, min_rows)
+        judged[kind] = _judge(found, found.sigma(s[usable], spread.distances[usable]), e[usable], n_bins, min_rows)
     return judged
 
 

@@ -37,6 +37,8 @@ class Prediction:
         (n,)
     features
         (n, d) invariant descriptors, mean over atoms and members side by side, or None
+    distance
+        (n,), dimensionless: how far the furthest atom is from the training atoms, or None where that is not known
     calibration
         turns spreads into errors, or None
     targets
@@ -49,6 +51,7 @@ class Prediction:
     n_atoms: NDArray[np.int64]
     targets: Targets
     features: NDArray[np.float64] | None = None
+    distance: NDArray[np.float64] | None = None
     calibration: Calibration | None = None
 
     def __len__(self) -> int:
@@ -77,8 +80,8 @@ class Prediction:
 
     @cached_property
     def spreads(self) -> Spreads:
-        """The reduced, invariant spreads over the members."""
-        return spreads(self.energy, self.forces, self.stress, self.n_atoms)
+        """The reduced, invariant spreads over the members, and the distance from the data."""
+        return spreads(self.energy, self.forces, self.stress, self.n_atoms, self.distance)
 
     @cached_property
     def errors(self) -> Errors | Spreads:
@@ -129,6 +132,33 @@ class Prediction:
         """Return the same prediction judged by another calibration."""
         return replace(self, calibration=calibration)
 
+    @classmethod
+    def join(cls, parts: Sequence[Prediction]) -> Prediction:
+        """Predictions of one committee for several lists of structures, one after the other.
+
+        Raises
+        ------
+        ValueError
+            if there is nothing to join
+        """
+        if not parts:
+            raise ValueError("there is no prediction to join")
+        first = parts[0]
+
+        def joined(name: str, axis: int) -> NDArray[np.float64] | None:
+            arrays = [getattr(p, name) for p in parts]
+            return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=axis)
+
+        return replace(
+            first,
+            energy=np.concatenate([p.energy for p in parts], axis=1),
+            forces=tuple(f for p in parts for f in p.forces),
+            stress=joined("stress", 1),
+            n_atoms=np.concatenate([p.n_atoms for p in parts]),
+            features=joined("features", 0),
+            distance=joined("distance", 0),
+        )
+
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.int64]) -> Prediction:
         """Return the prediction for some of the structures."""
         rows = np.arange(len(self))[index]
@@ -140,4 +170,5 @@ class Prediction:
             stress=None if self.stress is None else self.stress[:, chosen],
             n_atoms=self.n_atoms[chosen],
             features=None if self.features is None else self.features[chosen],
+            distance=None if self.distance is None else self.distance[chosen],
         )

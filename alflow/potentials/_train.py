@@ -130,6 +130,7 @@ def train_committee(
     trained = CommitteeCore(
         spec=spec, numbers=core.numbers, constants=core.constants, references=core.references, weights=state.result
     )
+    trained = trained.learn_familiar([edges[i] for i in learned])
     committee = NativeCommittee(core=trained, targets=targets, seed=seed)
     report = _report(committee, examples, held_out, share, state, note)
     return NativeCommittee(core=trained, targets=targets, report=report, seed=seed)

@@ -5,9 +5,10 @@ No Cartesian component is ever looked at alone: a spread built from components c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -48,13 +49,17 @@ class PerKind:
     stress: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        for kind in Kind:
-            object.__setattr__(self, kind.value, np.asarray(getattr(self, kind.value), dtype=np.float64).reshape(-1))
-        if not len(self.energy) == len(self.force) == len(self.stress):
-            raise ValueError(
-                f"energy, force and stress need one value per structure each, found {len(self.energy)}, "
-                f"{len(self.force)} and {len(self.stress)}"
-            )
+        for name in self.names():
+            given = getattr(self, name)
+            object.__setattr__(self, name, np.asarray(given, dtype=np.float64).reshape(-1))
+        if len({len(getattr(self, name)) for name in self.names()}) > 1:
+            found = ", ".join(f"{len(getattr(self, name))} of {name}" for name in self.names())
+            raise ValueError(f"everything needs one value per structure, found {found}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the arrays."""
+        return tuple(kind.value for kind in Kind)
 
     def of(self, kind: Kind) -> NDArray[np.float64]:
         """(n,) values of one kind, in :attr:`Kind.unit`."""
@@ -64,9 +69,60 @@ class PerKind:
     def __len__(self) -> int:
         return len(self.energy)
 
+    def __getitem__(self, chosen: ArrayLike | slice) -> Self:
+        """Return those of some structures: indices, a slice or a mask."""
+        index = chosen if isinstance(chosen, slice) else np.atleast_1d(np.asarray(chosen))
+        return type(self)(**{name: getattr(self, name)[index] for name in self.names()})
 
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """One after the other; of nothing: none."""
+        empty = [np.zeros(0)]
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts] or empty) for name in cls.names()})
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """One JSON-ready row per structure; None for what is not finite."""
+        columns = {name: getattr(self, name).tolist() for name in self.names()}
+        return [
+            {name: column[i] if math.isfinite(column[i]) else None for name, column in columns.items()}
+            for i in range(len(self))
+        ]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, float | None]]) -> Self:
+        """Inverse of :meth:`rows`; what a row lacks is nan."""
+        columns = {name: [row.get(name) for row in rows] for name in cls.names()}
+        return cls(**{n: np.array([np.nan if x is None else x for x in column]) for n, column in columns.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Spreads(PerKind):
-    """How much the members disagree; nan where a kind was not predicted."""
+    """How much the members disagree, nan where a kind was not predicted; and how far the structure is from the data.
+
+    Parameters
+    ----------
+    distance
+        (n,), dimensionless: distance of the furthest atom from the training atoms, 1 where 95 % of the training
+        structures are nearer (:mod:`alflow.potentials._distance`); nan (or not given) where it is not known
+    """
+
+    distance: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.distance is None:
+            object.__setattr__(self, "distance", np.full(np.size(self.energy), np.nan))
+        super().__post_init__()
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the arrays."""
+        return (*super().names(), "distance")
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """(n,) `distance`; never None."""
+        assert self.distance is not None
+        return self.distance
 
 
 class Errors(PerKind):
@@ -78,6 +134,7 @@ def spreads(
     forces: Sequence[ArrayLike] | None,
     stress: ArrayLike | None,
     n_atoms: ArrayLike,
+    distance: ArrayLike | None = None,
 ) -> Spreads:
     r"""Reduce the members' predictions to one invariant spread per structure and kind.
 
@@ -100,6 +157,8 @@ def spreads(
         (K, n, 3, 3), eV/Å³; None where not predicted
     n_atoms
         (n,)
+    distance
+        (n,), see :class:`Spreads`; None where it is not known
 
     Raises
     ------
@@ -122,6 +181,7 @@ def spreads(
         stress=unknown
         if stress is None
         else np.sqrt(np.asarray(stress, dtype=np.float64).var(axis=0, ddof=1).sum(axis=(1, 2))),
+        distance=None if distance is None else np.asarray(distance, dtype=np.float64),
     )
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import alflow
 from alflow.errors import NotFoundError
 from alflow.ledger import (
@@ -241,15 +239,10 @@ def _stated(
     """Calibrated σ and 90 % half-width per kind, as the committee of that round states them."""
     if calibration is None:
         return {}, {}
-    values = {kind.value: _array(spread.get(kind.value)) for kind in Kind}
-    errors: Errors = calibration.apply(Spreads(**values))
+    errors: Errors = calibration.apply(Spreads.from_rows([spread]))
     intervals = calibration.intervals(errors)
     present = [kind for kind in Kind if spread.get(kind.value) is not None and calibration.of(kind) is not None]
     return {k: float(errors.of(k)[0]) for k in present}, {k: float(intervals.of(k)[0]) for k in present}
-
-
-def _array(value: float | None) -> Any:
-    return np.array([np.nan if value is None else value])
 
 
 def _parity(ledger: Ledger, records: Records, calibrations: Mapping[int, Calibration]) -> tuple[ParityPoint, ...]:

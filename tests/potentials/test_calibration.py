@@ -163,7 +163,7 @@ def test_json_round_trip() -> None:
     found = fit_calibration(spread, error, stream=np.ones(30, bool), kinds=[Kind.ENERGY, Kind.FORCE])
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     with pytest.raises(ValueError, match="upgrade"):
-        Calibration.from_dict({"version": 2})
+        Calibration.from_dict({"version": 3})
 
 
 def test_rows_must_match() -> None:

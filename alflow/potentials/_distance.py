@@ -1,0 +1,105 @@
+r"""How far the atoms of a structure lie from those that a committee was trained on, in the features of its members.
+
+Members share data and architecture: far from the data they may agree on the same wrong answer, and their spread says
+nothing. Their features tell: of every member k the distance of atom i is
+
+.. math:: D_{ki}^2 = (f_{ki} - \mu_{kz})^T \Sigma_k^{-1} (f_{ki} - \mu_{kz}) / d
+
+with the mean :math:`\mu` of its element z over the training atoms and one covariance for all elements (Lee, Lee, Lee
+and Shin, NeurIPS 2018). Squares are averaged over the members; the distance of a structure is that of its furthest
+atom, in units of the distance that 95 % of the training structures stay below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RIDGE = 1e-3
+"""Of the mean variance, added in every direction: what hardly varies among the training atoms does not make others far.
+To it comes the mean variance of as many made-up atoms as there are features, for a few atoms do not show a covariance.
+"""
+PRIOR_ATOMS = 1.0
+"""Atoms that the mean over all elements counts for in the mean of an element."""
+WITHIN = 0.95
+"""Share of the training structures whose distance is below 1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureDistance:
+    """The training atoms of a committee, as far as distances need them.
+
+    Parameters
+    ----------
+    means
+        (K, n_elements, d)
+    whitening
+        (K, d, d): the distance of a feature x from its mean is the length of x W
+    unit
+        distance that 95 % of the training structures stay below
+    """
+
+    means: torch.Tensor
+    whitening: torch.Tensor
+    unit: float
+
+    @classmethod
+    def fit(
+        cls, features: torch.Tensor, species: torch.Tensor, counts: NDArray[np.int64], n_elements: int
+    ) -> FeatureDistance:
+        """Learn the training atoms.
+
+        Parameters
+        ----------
+        features
+            (K, N, d) of all training atoms
+        species
+            (N,) index of each atom's element
+        counts
+            (n,) atoms of each training structure, in order
+        n_elements
+            number of elements
+        """
+        x = features.double()
+        members, n_atoms, width = x.shape
+        overall = x.mean(1, keepdim=True)
+        number = torch.bincount(species, minlength=n_elements).double()[:, None]
+        sums = x.new_zeros(members, n_elements, width).index_add_(1, species, x)
+        means = (sums + PRIOR_ATOMS * overall) / (number + PRIOR_ATOMS)
+        away = x - means.index_select(1, species)
+        covariance = away.mT @ away / n_atoms
+        variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+        ridge = (RIDGE + width / n_atoms) * variance
+        covariance = covariance + ridge[:, None, None] * torch.eye(width, dtype=x.dtype)
+        values, vectors = torch.linalg.eigh(covariance)
+        whitening = vectors / (values * width).sqrt().unsqueeze(1)
+        raw = cls(means=means, whitening=whitening, unit=1.0)
+        largest = raw.of_structures(x, species, counts)
+        unit = float(np.quantile(largest, WITHIN))
+        dtype = features.dtype
+        return cls(means=means.to(dtype), whitening=whitening.to(dtype).contiguous(), unit=max(unit, 1e-6))
+
+    def of_atoms(self, features: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """Distances (N,) of atoms with features (K, N, d)."""
+        away = torch.bmm(features - self.means.index_select(1, species), self.whitening)
+        return away.square().sum(2).mean(0).sqrt() / self.unit
+
+    def of_structures(
+        self, features: torch.Tensor, species: torch.Tensor, counts: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Distances (n,) of structures with `counts` atoms each, in order: that of the furthest atom."""
+        owner = torch.repeat_interleave(torch.as_tensor(counts))
+        atoms = self.of_atoms(features, species)
+        largest = atoms.new_zeros(len(counts)).scatter_reduce(0, owner, atoms, "amax", include_self=True)
+        result: NDArray[np.float64] = largest.double().numpy()
+        return result
+
+    def to(self, dtype: torch.dtype) -> FeatureDistance:
+        """Return the same in another precision."""
+        return FeatureDistance(means=self.means.to(dtype), whitening=self.whitening.to(dtype), unit=self.unit)
