@@ -20,9 +20,11 @@ from alflow.potentials._network import CommitteeNetwork, Constants
 from alflow.potentials._spec import CommitteeSpec
 from alflow.potentials._targets import Targets
 from alflow.potentials._training_checkpoint import read_tensors, write_tensors
+from alflow.potentials._weights import WeightLayout
 
 FORMAT = "alflow committee"
-VERSION = 1
+VERSION = 2
+"""Version 1 had angular functions that are not damped; its weights are turned into those of version 2."""
 
 
 def save_committee(committee: NativeCommittee, path: str | Path) -> None:
@@ -66,7 +68,7 @@ def load_committee(path: str | Path) -> NativeCommittee:
     CheckpointError
         if the file is missing, damaged, of another version, or its parts do not fit together
     """
-    content = read_tensors(Path(path), FORMAT, VERSION)
+    content = read_tensors(Path(path), FORMAT, (1, VERSION))
     try:
         return _assemble(content)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -86,6 +88,8 @@ def _assemble(content: dict[str, Any]) -> NativeCommittee:
         raise ValueError(f"the weights do not have the shape {expected} that the network needs")
     if weights.dtype not in DTYPES.values() or not bool(torch.isfinite(weights).all()):
         raise ValueError("the weights are not finite floating-point numbers")
+    if content["version"] == 1:
+        weights = _undamped(weights, CommitteeNetwork(spec, len(numbers), constants).layout)
     sizes = {len(numbers), len(references), len(constants.cohesion), len(constants.density)}
     if len(sizes) > 1 or not np.isfinite(references).all():
         raise ValueError("the reference energies do not fit the elements")
@@ -112,3 +116,14 @@ def _familiar(content: dict[str, Any], spec: CommitteeSpec, n_elements: int) -> 
     if [tuple(found.means.shape), tuple(found.whitening.shape)] != shapes or not found.unit > 0:
         raise ValueError("what is kept of the training atoms does not fit the network")
     return found
+
+
+def _undamped(weights: torch.Tensor, layout: WeightLayout) -> torch.Tensor:
+    """Weights that do with damped angular functions what the given ones did with functions that were not."""
+    weights = weights.clone()
+    views = layout.views(weights)
+    grow = torch.arange(1.0, views["density"].shape[1] + 1, dtype=weights.dtype)
+    views["density"] *= grow[:, None, None]
+    if "message" in views:
+        views["message"] *= grow[:, None]
+    return weights

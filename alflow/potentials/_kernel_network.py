@@ -11,7 +11,7 @@ import torch
 from alflow.equivariant import degree_of_component
 from alflow.potentials._geometry import VOIGT
 from alflow.potentials._kernel_batch import KernelBatch
-from alflow.potentials._network import FADE, L_HIDDEN, CommitteeNetwork, NetworkOutput
+from alflow.potentials._network import FADE, CommitteeNetwork, NetworkOutput
 from alflow.potentials._threads import in_threads, n_threads
 from alflow.potentials.kernels import (
     Density,
@@ -36,7 +36,7 @@ def kernel_shape(spec: CommitteeSpec, dtype: torch.dtype) -> KernelShape:
     return KernelShape(
         l_max=spec.l_max,
         l_product=min(spec.l_product, spec.l_max),
-        l_hidden=L_HIDDEN if spec.n_layers == 2 else 0,
+        l_hidden=min(spec.l_hidden, spec.l_max) if spec.n_layers == 2 else 0,
         n_radial=spec.n_radial,
         single=dtype == torch.float32,
     )
@@ -93,7 +93,7 @@ class KernelNetwork:
                 packed[name] = weight.mT
         if spec.n_layers == 2:
             packed["update.w2"] = self._fill(packed["update.w2"])
-            radial = torch.cat([views["message"], views["message.vector"]], dim=2)
+            radial = torch.cat([views["message"], *[views[n] for n in ("message.tensor",) if n in views]], dim=2)
             packed["message"] = (self._fill(radial) * scale).contiguous()
             common = (views["message"][:, :, 0] * self.total_density[:, None]).sum(1)
             packed["message.common"] = self._fill(common).unsqueeze(1)
@@ -213,8 +213,8 @@ class KernelNetwork:
             scalars = scalars + self._perceptron(packed, "update", scalars, rows)
             sent = torch.bmm(scalars, packed["send0"])
             own = torch.bmm(scalars, packed["keep0"]) - sent * packed["message.common"]
-            kept = torch.matmul(tensors, packed["keep1"].unsqueeze(1))
-            moved = torch.matmul(tensors, packed["send1"].unsqueeze(1))
+            kept = self._by_degree(packed, "keep", tensors)
+            moved = self._by_degree(packed, "send", tensors)
             message = send(sent, moved, torch.cat([own.unsqueeze(1), kept], dim=1))
             second = self._products(packed, 1, message, rows)[:, 0]
             energy = energy + self._read_out(packed, 1, second, rows)
@@ -225,6 +225,13 @@ class KernelNetwork:
             rows.shift(energy, self.cohesion[batch.species]),
         )
         return faded, torch.cat([d[..., : self.spec.channels] for d in described], dim=2).detach()
+
+    def _by_degree(self, packed: Packed, name: str, tensors: torch.Tensor) -> torch.Tensor:
+        """Mix the channels of every degree from 1 on, (K, H, rows, C)."""
+        degrees = range(1, self.shape.l_hidden + 1)
+        parts = torch.split(tensors, [2 * d + 1 for d in degrees], dim=1)
+        mixed = [torch.matmul(x, packed[f"{name}{d}"].unsqueeze(1)) for d, x in zip(degrees, parts, strict=True)]
+        return torch.cat(mixed, dim=1) if mixed else tensors
 
     def _by_atom(
         self, packed: Packed, basis: torch.Tensor, batch: KernelBatch, rows: _Rows

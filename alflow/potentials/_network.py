@@ -24,8 +24,6 @@ from alflow.potentials._weights import WeightLayout, WeightShape
 
 ONE_HOT_SPECIES = 6
 """Up to this many elements every element has its own radial channel; above, they share as many learned ones."""
-L_HIDDEN = 1
-"""Degree of the node features that a message carries."""
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -74,9 +72,9 @@ class CommitteeNetwork:
     1. Density: :math:`A_{lmc} = \sum_{z n} W^l_{c,zn} \sum_{j \in z} g_n(r_{ij}) Y_{lm}(\hat r_{ij})`, the inner sum
        shared by all members (Drautz, Phys. Rev. B 99, 014104, 2019).
     2. Products :math:`A \otimes A \to B`, :math:`B \otimes A`, :math:`|B|^2`: up to five-body terms, mixed over
-       channels to hidden features of degree 0 and 1.
-    3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_c(r_{ij}) v_{jc}` with the
-       scalar and vector features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
+       channels to hidden features of degrees up to `l_hidden`.
+    3. Message passing: :math:`A'_{lmc} = \sum_j R_{lc}(r_{ij}) Y_{lm} s_{jc} + \sum_j R'_{lc}(r_{ij}) h_{jlmc}` with
+       the scalar and tensor features of the neighbours, then the products again (Batatia et al., NeurIPS 2022).
     4. Scalar readouts after 2 and 3, limited far outside the data (:class:`EnergyLimits`). The energy of an atom fades
        with its coordination to exactly the reference of an isolated atom.
 
@@ -99,7 +97,9 @@ class CommitteeNetwork:
         self.n_species = n_elements if self.one_hot else ONE_HOT_SPECIES
         self.l_product = min(spec.l_product, spec.l_max)
         self.square = ChannelwiseProduct(spec.l_max, spec.l_max, self.l_product, symmetric=True)
-        degrees = [L_HIDDEN, 0] if spec.n_layers == 2 else [0]
+        #: highest degree of the node features that a message carries
+        self.l_hidden = min(spec.l_hidden, spec.l_max) if spec.n_layers == 2 else 0
+        degrees = [self.l_hidden, 0] if spec.n_layers == 2 else [0]
         self.cube = [ChannelwiseProduct(self.l_product, spec.l_max, degree) for degree in degrees]
         self.layout = WeightLayout(self._shapes())
 
@@ -137,11 +137,13 @@ class CommitteeNetwork:
             shapes += perceptron(f"{layer}.readout", s.hidden, 1)
         if s.n_layers == 2:
             shapes += perceptron("update", c, c)
-            for d in range(L_HIDDEN + 1):
+            for d in range(self.l_hidden + 1):
                 shapes += [matrix(f"send{d}", c, c), matrix(f"keep{d}", c, c)]
             gain = 1.5 / math.sqrt(s.n_radial)
             shapes.append(WeightShape(name="message", shape=(s.n_radial, s.l_max + 1, c), spread=gain))
-            shapes.append(WeightShape(name="message.vector", shape=(s.n_radial, 1, c), spread=gain))
+            if self.l_hidden:
+                shape = (s.n_radial, self.l_hidden, c)
+                shapes.append(WeightShape(name="message.tensor", shape=shape, spread=gain))
         return shapes
 
     # -- evaluation ----------------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ class CommitteeNetwork:
         features = [scalars]
         if self.spec.n_layers == 2:
             scalars = scalars + _perceptron(weights, "update", scalars)
-            message = self._message(weights, values, scalars, hidden[1], batch)
+            message = self._message(weights, values, scalars, hidden[1:], batch)
             second = self._products(weights, 1, message)[0][:, 0]
             energy = energy + (weights["1.linear"] @ second)[:, 0] + _perceptron(weights, "1.readout", second)[:, 0]
             features.append(second)
@@ -259,10 +261,10 @@ class CommitteeNetwork:
         weights: Weights,
         values: torch.Tensor,
         scalars: torch.Tensor,
-        vectors: torch.Tensor,
+        tensors: list[torch.Tensor],
         batch: SummedBatch | EdgeBatch,
     ) -> torch.Tensor:
-        """Second density (K, S, C, N) from the features of the neighbours."""
+        """Second density (K, S, C, N) from the features of the neighbours, tensors by degree from 1 on."""
         spec = self.spec
         members, n_atoms, width, channels = spec.n_members, batch.n_atoms, batch.width, spec.channels
         size = n_components(spec.l_max)
@@ -278,17 +280,23 @@ class CommitteeNetwork:
         summed = torch.bmm(pairs.transpose(1, 2), sent).view(members, n_atoms, spec.n_radial, size, channels)
         message = (summed * radial).sum(2).permute(0, 2, 3, 1)
 
-        moved = mix_channels(vectors, weights["send1"]).permute(0, 3, 1, 2).reshape(members, n_atoms, 3 * channels)
-        isotropic = pairs.view(members * n_atoms, width, spec.n_radial, size)[..., 0].contiguous()
-        summed = torch.bmm(isotropic.transpose(1, 2), gather(moved)).view(members, n_atoms, spec.n_radial, 3, channels)
-        carried = (summed * (weights["message.vector"] * scale).unsqueeze(1)).sum(2).permute(0, 2, 3, 1)
-
         # Deviations from the mean density here too: the mean of what the neighbours send is about what the atom sends.
         total = torch.tensor(self.constants.density, dtype=values.dtype).sum(0)
         common = (weights["message"][:, :, 0] * total[:, None]).sum(1).unsqueeze(2) * sent_by_itself
-        own = [(weights["keep0"] @ scalars - common).unsqueeze(1), mix_channels(vectors, weights["keep1"]) + carried]
-        low, middle, high = torch.split(message, [1, 3, size - 4], dim=1)
-        return torch.cat([low + own[0], middle + own[1], high], dim=1)
+        low, *high = torch.split(message, [2 * d + 1 for d in range(spec.l_max + 1)], dim=1)
+        result = [low + (weights["keep0"] @ scalars - common).unsqueeze(1)]
+        isotropic = pairs.view(members * n_atoms, width, spec.n_radial, size)[..., 0].contiguous()
+        for d, degree in enumerate(high, start=1):
+            if d > self.l_hidden:
+                result.append(degree)
+                continue
+            kept = mix_channels(tensors[d - 1], weights[f"keep{d}"])
+            moved = mix_channels(tensors[d - 1], weights[f"send{d}"]).permute(0, 3, 1, 2).flatten(2)
+            summed = torch.bmm(isotropic.transpose(1, 2), gather(moved))
+            summed = summed.view(members, n_atoms, spec.n_radial, 2 * d + 1, channels)
+            radial = weights["message.tensor"][:, :, d - 1 : d] * scale
+            result.append(degree + kept + (summed * radial.unsqueeze(1)).sum(2).permute(0, 2, 3, 1))
+        return torch.cat(result, dim=1)
 
 
 FADE = 0.02

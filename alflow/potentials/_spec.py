@@ -15,8 +15,9 @@ class CommitteeSpec(BaseModel):
     kind: Literal["native"] = Field(default="native", description="which potential")
     n_members: int = Field(default=4, ge=1, le=64, description="members K, trained together in one network")
     channels: int = Field(default=16, ge=4, le=512, description="feature channels per member")
-    l_max: int = Field(default=3, ge=1, le=4, description="highest degree of the spherical harmonics of the density")
+    l_max: int = Field(default=3, ge=0, le=6, description="highest degree of the spherical harmonics of the density")
     l_product: int = Field(default=2, ge=0, le=4, description="highest degree kept between two products")
+    l_hidden: int = Field(default=1, ge=0, le=2, description="highest degree of the features that messages carry")
     n_layers: int = Field(
         default=2, ge=1, le=2, description="1: density of neighbours only; 2: a message-passing layer on top"
     )

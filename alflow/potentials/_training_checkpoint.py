@@ -96,7 +96,7 @@ class TrainingCheckpoint:
         """
         if not self.path.exists():
             return None
-        content = read_tensors(self.path, FORMAT, VERSION)
+        content = read_tensors(self.path, FORMAT, (VERSION,))
         if content.get("fingerprint") != self.fingerprint:
             return None
         try:
@@ -127,7 +127,7 @@ def write_tensors(path: Path, content: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
+def read_tensors(path: Path, format_name: str, versions: Sequence[int]) -> dict[str, Any]:
     """Read what :func:`write_tensors` wrote; only tensors and plain values can come out (``weights_only``).
 
     Raises
@@ -149,9 +149,10 @@ def read_tensors(path: Path, format_name: str, version: int) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged or no alflow checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.get("format") != format_name:
         raise CheckpointError(f"{path} holds no {format_name}")
-    if content.get("version") != version:
+    if content.get("version") not in versions:
+        known = " and ".join(map(str, versions))
         raise CheckpointError(
-            f"{path} has version {content.get('version')}; this alflow reads {version}: train again or change alflow"
+            f"{path} has version {content.get('version')}; this alflow reads {known}: train again or change alflow"
         )
     written = content.pop("sha256", None)  # files of alflow 0.1 have none
     if written is not None and written != hash_of(content):

@@ -91,3 +91,20 @@ def test_parts_that_do_not_fit_are_refused(
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=message):
         load_committee(path)
+
+
+def test_files_of_version_1_predict_the_same(committee: NativeCommittee, labelled: list[Atoms], tmp_path: Path) -> None:
+    """Their angular functions were not damped by 1 / (l + 1), so their weights were smaller by as much."""
+    path = tmp_path / "committee.pt"
+    committee.save(path)
+    content = torch.load(path, weights_only=True)
+    layout = committee.core.network.layout
+    views = layout.views(content["weights"])
+    for degree in range(committee.spec.l_max + 1):
+        views["density"][:, degree] /= degree + 1
+        views["message"][:, :, degree] /= degree + 1
+    del content["sha256"], content["familiar"]
+    torch.save({**content, "version": 1}, path)
+    read = load_committee(path)
+    np.testing.assert_allclose(read.predict(labelled).energy, committee.predict(labelled).energy, rtol=1e-12)
+    assert read.predict(labelled).distance is None

@@ -116,6 +116,9 @@ SHAPES = {
     "one layer": (CommitteeSpec(channels=8, n_layers=1), NI_PT),
     "low degrees": (CommitteeSpec(channels=4, l_max=1, l_product=0, n_members=2), NI_PT),
     "high degrees": (CommitteeSpec(channels=8, l_max=4, l_product=3, n_members=2), NI_PT),
+    "isotropic": (CommitteeSpec(channels=8, l_max=0, n_members=2), NI_PT),
+    "scalar messages": (CommitteeSpec(channels=8, l_max=2, l_hidden=0, n_members=2), NI_PT),
+    "second-degree messages": (CommitteeSpec(channels=8, l_max=3, l_product=1, l_hidden=2, n_members=2), NI_PT),
     "many elements": (CommitteeSpec(channels=8, l_max=2, n_members=2), [13, 28, 29, 46, 47, 78, 79]),
 }
 

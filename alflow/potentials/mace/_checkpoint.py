@@ -62,7 +62,7 @@ def load_mace_committee(path: str | Path) -> MaceCommittee:
     PotentialError
         if mace-torch is missing
     """
-    content = read_tensors(Path(path), FORMAT, VERSION)
+    content = read_tensors(Path(path), FORMAT, (VERSION,))
     require_mace()
     try:
         return _assemble(content)
