@@ -4,7 +4,13 @@ Every mistake in it is one message with file, line, key, the nearest valid key a
 ``python -m alflow.config`` prints the reference page that is generated from the models.
 """
 
-from alflow.config._campaign import CONFIG_VERSION, CampaignConfig, DuplicateSettings, TheorySettings
+from alflow.config._campaign import (
+    CONFIG_VERSION,
+    CampaignConfig,
+    DuplicateSettings,
+    ExplorerSettings,
+    TheorySettings,
+)
 from alflow.config._find import find_campaign_file
 from alflow.config._ledger_url import mask_url, resolve_url
 from alflow.config._load import LoadedCampaign, load_campaign
@@ -15,6 +21,7 @@ __all__ = [
     "CONFIG_VERSION",
     "CampaignConfig",
     "DuplicateSettings",
+    "ExplorerSettings",
     "LoadedCampaign",
     "TheorySettings",
     "find_campaign_file",

@@ -95,6 +95,22 @@ class DuplicateSettings(_Section):
     mirror: bool = Field(default=True, description="mirror images count as the same")
 
 
+class ExplorerSettings(_Section):
+    """Foreign potentials that explore in the first rounds, instead of the campaign's own committee.
+
+    They only lead relaxations and dynamics; candidates are judged by the committee and labelled by the theory. What
+    they find in round 0 is labelled there as far as `round0: n_pool` says. One alone has no spread, so that `u_limit`
+    stops nothing.
+    """
+
+    rounds: int = Field(default=0, ge=0, description="how many rounds, from round 0 on, they lead; 0: none")
+    calculators: tuple[str, ...] = Field(
+        default=(),
+        description="ASE calculators, by their names under `labelers` in the worker's file; none: the foundation model "
+        "of `committee`",
+    )
+
+
 def _default_sources() -> tuple[AnySource, ...]:
     return (EnumerateSettings(), RelaxSettings(), DynamicsSettings())
 
@@ -131,6 +147,9 @@ class CampaignConfig(_Section):
     )
     committee: AnyCommittee = Field(
         default_factory=CommitteeSpec, description="the potential: `kind` says which, `native` where nothing is said"
+    )
+    explorer: ExplorerSettings = Field(
+        default_factory=ExplorerSettings, description="foreign potentials that explore in the first rounds"
     )
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="how the committee is trained")
     selection: SelectionSettings = Field(default_factory=SelectionSettings, description="how a batch is chosen")

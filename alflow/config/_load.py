@@ -96,6 +96,7 @@ def load_campaign(path: Path | str) -> LoadedCampaign:
         *_ledger_problems(config, directory),
         *_labeler_problems(config, document, directory),
         *_missing_files(config.committee, ("committee",), directory),
+        *_explorer_problems(config),
         *_source_problems(config, directory),
         *_volume_problems(document.content),
     ]
@@ -142,6 +143,15 @@ def _missing_files(settings: BaseModel, prefix: tuple[str | int, ...], directory
         if isinstance(value, Path) and not (directory / value.expanduser()).exists():
             found = directory / value.expanduser()
             yield Problem(path=(*prefix, key), message=f"{found} does not exist", remedy=_similar_file(found))
+
+
+def _explorer_problems(config: CampaignConfig) -> Iterator[Problem]:
+    if config.explorer.rounds and not config.explorer.calculators and not getattr(config.committee, "foundation", None):
+        yield Problem(
+            path=("explorer", "rounds"),
+            message="there is nothing to explore with",
+            remedy="name `calculators` of the worker's file, or give `committee` a foundation model",
+        )
 
 
 def _source_problems(config: CampaignConfig, directory: Path) -> Iterator[Problem]:

@@ -195,6 +195,10 @@ class AseLabeler(InProcessLabeler):
             self._kept = calculator
         return calculator
 
+    def calculator(self) -> Any:
+        """Return a calculator of its own; raises ConfigError if it cannot be imported."""
+        return self._make()
+
     def _make(self) -> Any:
         return self._factory(**self._arguments)
 

@@ -12,6 +12,7 @@ from alflow.explore import ExploreContext, Source, make_source
 from alflow.ledger import CandidateRow, CandidateState, RoundRow, StepState, Stream
 from alflow.loop._committee import knows, round_committee
 from alflow.loop._context import CampaignContext
+from alflow.loop._explorer import explorer_leads, exploring_committee
 from alflow.loop._ingest import IngestReport, ingest
 
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
@@ -27,14 +28,16 @@ KEPT = (
 def explore_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunction]]:
     """Return one named step for each source that has something to do in this round.
 
-    Round 0 asks only the sources that need neither a committee nor structures to start from. A source whose proposals
+    Round 0 asks only the sources that need neither a committee nor structures to start from, and those that need a
+    committee where foreign potentials lead. A source whose proposals
     depend on its settings alone is asked once; its step's name carries a digest of the settings, so that changed
     settings are a new source.
     """
     steps: list[tuple[str, StepFunction]] = []
     for settings in ctx.config.sources:
         source = make_source(settings)
-        if index == 0 and (source.needs_committee or not source.once):
+        ready = source.once and not source.needs_committee
+        if index == 0 and not (ready or (source.needs_committee and explorer_leads(ctx, index))):
             continue
         digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:8]
         name = f"explore-{settings.kind}-{digest}"
@@ -56,7 +59,10 @@ def explore_source(ctx: CampaignContext, round_row: RoundRow, source: Source, na
     kind = source.settings.kind
     rng = ctx.rng(round_row.index, name)
     starts = [] if source.once else _starts(ctx, kind, rng, getattr(source.settings, "max_starts", None))
-    committee = round_committee(ctx, round_row) if source.needs_committee else None
+    committee = None
+    if source.needs_committee:
+        leads = explorer_leads(ctx, round_row.index)
+        committee = exploring_committee(ctx) if leads else round_committee(ctx, round_row)
     if committee is not None:
         starts = [row for row in starts if knows(committee, row)]
     context = ExploreContext(

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from alflow.potentials._committee import NativeCommittee
     from alflow.potentials._conformance import check_committee
     from alflow.potentials._engine import kernel_state
+    from alflow.potentials._explorer import ExploringCommittee
     from alflow.potentials._threads import compute_threads
     from alflow.potentials._train import train_committee
 
 _LAZY = {
     "CalculatorCommittee": "_adapter",
     "CommitteeCalculator": "_calculator",
+    "ExploringCommittee": "_explorer",
     "NativeCommittee": "_committee",
     "check_committee": "_conformance",
     "compute_threads": "_threads",
@@ -57,6 +59,7 @@ __all__ = [
     "Coverage",
     "ErrorSummary",
     "Errors",
+    "ExploringCommittee",
     "Kind",
     "KindCalibration",
     "MaceSpec",

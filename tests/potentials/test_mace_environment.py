@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with mace-torch; what does not conflict with it is taken from this environment, torch above all."""
+    """An environment with mace-torch; the rest, torch above all, is taken from this environment."""
     folder = tmp_path_factory.mktemp("mace") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     interpreter = folder / "bin" / "python"
