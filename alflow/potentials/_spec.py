@@ -72,7 +72,11 @@ class TrainingSpec(BaseModel):
     )
     validation_from: int = Field(default=20, ge=2, description="below this many structures nothing is held out")
     validate_every: int = Field(default=50, ge=1, description="steps between two looks at the held-out structures")
-    patience: int = Field(default=8, ge=1, description="looks without improvement after which training stops")
+    patience: int = Field(
+        default=8,
+        ge=1,
+        description="looks without improvement, and at least a quarter of the steps, before a cool-down ends training",
+    )
     bootstrap_from: int = Field(
         default=50, ge=2, description="from this many structures on members see bootstrap weights"
     )

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from alflow.potentials._targets import Targets
 
 VALIDATION_BATCH = 32
+PATIENCE_SHARE = 0.25
+"""Of the steps so far: without improvement for less than this, noise of the held-out loss has not been ruled out."""
+COOLING_SHARE, COOLING_STEPS = 0.15, 100
+"""The cool-down takes this share of the steps so far, and at least so many steps."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,8 +47,10 @@ class TrainerState:
         that loss
     looks_since_best
         for the patience
-    last_look
-        step of the last look
+    last_look, best_look
+        step of the last look, and of the best one
+    cooling
+        None, or first step, number of steps and first learning rate of the cool-down
     cpu_seconds
         processor time of all processes that worked on this training
     history
@@ -59,6 +65,8 @@ class TrainerState:
     best_loss: float = math.inf
     looks_since_best: int = 0
     last_look: int = 0
+    best_look: int = 0
+    cooling: tuple[int, int, float] | None = None
     cpu_seconds: float = 0.0
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
     finished: bool = False
@@ -122,7 +130,10 @@ class Trainer:
         save: Callable[[TrainerState], None] | None = None,
         progress: Callable[[TrainingProgress], None] | None = None,
     ) -> TrainerState:
-        """Train to the end of the budget or of the patience.
+        """Train to the end of the budget, or until held-out structures gain nothing any more.
+
+        Then the learning rate is brought down from where it is, starting from the best weights: the noise of a
+        high rate hides most of what the last part of a training brings.
 
         Parameters
         ----------
@@ -144,9 +155,11 @@ class Trainer:
             loss = self._epoch(state, spent_before)
             state.epoch += 1
             state.cpu_seconds = spent_before + time.process_time() - self._started
-            at_end = self._fraction(state, 0) >= 1.0
+            at_end = self._fraction(state, 0) >= 1.0 or _cooled(state)
             held_out_loss = self._look(state, loss, force=at_end)
-            state.finished = at_end or state.looks_since_best >= self.training.patience
+            state.finished = at_end
+            if not at_end and state.cooling is None and self._gains_nothing(state):
+                self._begin_cooling(state)
             if progress is not None:
                 progress(
                     TrainingProgress(
@@ -180,7 +193,7 @@ class Trainer:
             if self.training.cpu_seconds is not None:
                 state.cpu_seconds = spent_before + time.process_time() - self._started
             fraction = self._fraction(state, k)
-            weights = self._loss_weights(fraction)
+            weights = self._loss_weights(fraction if state.cooling is None else 1.0)
             batch, labels = self.data.batch(chosen)
             out = self.engine.evaluate(leaf, batch, training=True)
             losses = member_losses(out, labels, batch.structure, weights, self.share[:, chosen])
@@ -191,10 +204,28 @@ class Trainer:
                     f"training diverged in epoch {state.epoch + 1} (the loss is {loss}): lower learning_rate, "
                     "or look for labels that are far off"
                 )
-            rate = learning_rate(self.peak, optimiser.step, self.training.warmup_steps, fraction)
+            rate = self._rate(state, fraction)
             optimiser.update(gradient, rate, self.training.ema_decay, self.training.gradient_clip)
             total += loss
         return total / self.steps_per_epoch
+
+    def _rate(self, state: TrainerState, fraction: float) -> float:
+        """Learning rate of the next step, after `fraction` of the budget."""
+        if state.cooling is not None:
+            first, steps, rate = state.cooling
+            return learning_rate(rate, state.optimiser.step, 0, (state.optimiser.step - first) / steps)
+        return learning_rate(self.peak, state.optimiser.step, self.training.warmup_steps, fraction)
+
+    def _gains_nothing(self, state: TrainerState) -> bool:
+        since = state.optimiser.step - state.best_look
+        return state.looks_since_best >= self.training.patience and since >= PATIENCE_SHARE * state.optimiser.step
+
+    def _begin_cooling(self, state: TrainerState) -> None:
+        assert state.best is not None, "looks are counted from the best one on"
+        step = state.optimiser.step
+        rate = self._rate(state, self._fraction(state, 0))
+        state.cooling = (step, max(COOLING_STEPS, round(COOLING_SHARE * step)), rate)
+        state.optimiser.weights, state.optimiser.average = state.best.clone(), state.best.clone()
 
     def _loss_weights(self, fraction: float) -> LossWeights:
         return LossWeights.of(self.training, self.targets, 1.0 if self._warm else fraction)
@@ -210,7 +241,7 @@ class Trainer:
             held_out_loss = self.evaluate(state.optimiser.average, self.held_out)
             if held_out_loss < state.best_loss:
                 state.best, state.best_loss = state.optimiser.average.clone(), held_out_loss
-                state.looks_since_best = 0
+                state.looks_since_best, state.best_look = 0, state.optimiser.step
             else:
                 state.looks_since_best += 1
         state.history.append((state.epoch, loss, held_out_loss))
@@ -225,3 +256,10 @@ class Trainer:
             share = torch.ones(len(matrix), len(part), dtype=matrix.dtype)
             total += len(part) * float(member_losses(out, labels, batch.structure, weights, share).mean())
         return total / len(indices)
+
+
+def _cooled(state: TrainerState) -> bool:
+    if state.cooling is None:
+        return False
+    first, steps, _ = state.cooling
+    return state.optimiser.step >= first + steps

@@ -7,6 +7,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from alflow.structures import LabelledStructure
 
 FORMAT = "alflow training"
-VERSION = 1
+VERSION = 2
+STATE = tuple(f.name for f in fields(TrainerState) if f.name not in {"optimiser", "history"})
 
 
 def fingerprint_of(
@@ -75,14 +77,8 @@ class TrainingCheckpoint:
                 "first": o.first,
                 "second": o.second,
                 "step": o.step,
-                "epoch": state.epoch,
-                "best": state.best,
-                "best_loss": state.best_loss,
-                "looks_since_best": state.looks_since_best,
-                "last_look": state.last_look,
-                "cpu_seconds": state.cpu_seconds,
+                **{name: getattr(state, name) for name in STATE},
                 "history": list(state.history),
-                "finished": state.finished,
             },
         )
 
@@ -96,16 +92,15 @@ class TrainingCheckpoint:
         """
         if not self.path.exists():
             return None
-        content = read_tensors(self.path, FORMAT, (VERSION,))
+        content = read_tensors(self.path, FORMAT, (1, VERSION))  # of version 1 none has the fingerprint
         if content.get("fingerprint") != self.fingerprint:
             return None
         try:
             optimiser = OptimiserState(
                 **{name: content[name] for name in ("weights", "average", "first", "second", "step")}
             )
-            names = ("epoch", "best", "best_loss", "looks_since_best", "last_look", "cpu_seconds", "finished")
             history = [(int(e), float(t), h) for e, t, h in content["history"]]
-            return TrainerState(optimiser=optimiser, history=history, **{name: content[name] for name in names})
+            return TrainerState(optimiser=optimiser, history=history, **{name: content[name] for name in STATE})
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.path} lacks {error}: delete it to train again") from error
 

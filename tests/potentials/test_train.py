@@ -20,6 +20,7 @@ from alflow.potentials import (
     load_committee,
     train_committee,
 )
+from alflow.potentials._training_checkpoint import read_tensors
 from alflow.structures import LabelledStructure
 from tests.potentials.conftest import SMALL, cells, label
 
@@ -131,16 +132,36 @@ def test_held_out_structures_stay_held_out_when_more_are_added(labelled: list[At
     np.testing.assert_allclose(p.energy, again, rtol=1e-12)  # in other company sums may round otherwise
 
 
-def test_early_stopping_keeps_the_best_weights(labelled: list[Atoms]) -> None:
-    training = TrainingSpec(max_epochs=60, validate_every=1, patience=3, learning_rate=0.05, warmup_steps=0)
-    committee = train_committee(labelled, SMALL, training)
+OVERFITTING = TrainingSpec(
+    max_epochs=200, validate_every=1, patience=2, learning_rate=0.05, warmup_steps=0, checkpoint_seconds=0.0
+)
+
+
+def test_a_training_that_gains_nothing_cools_down_and_ends(labelled: list[Atoms], tmp_path: Path) -> None:
+    few = [*labelled[:4], *(labelled[i] for i in held_out_of(labelled))]
+    training = OVERFITTING.model_copy(update={"validation_from": 2})
+    committee = train_committee(few, SMALL, training, checkpoint_dir=tmp_path)
     assert committee.report is not None
+    assert committee.report.epochs < 200
+    state = read_tensors(tmp_path / "training.ckpt", "alflow training", (2,))
+    first, steps, rate = state["cooling"]
+    assert state["step"] >= first + steps > first
+    assert 0 < rate <= 0.05
+    assert first - max(1, first // 4) >= 1
     losses = [loss for _, _, loss in committee.report.history if loss is not None]
-    if committee.report.epochs < 60:
-        assert min(losses[-3:]) > min(losses)
-    errors = committee.report.validation
-    assert errors is not None
-    assert errors.force_mae is not None
+    assert state["best_loss"] == min(losses)
+
+    progress = kill_after(committee.report.epochs - 2)  # in the cool-down
+    with pytest.raises(KilledError):
+        train_committee(few, SMALL, training, checkpoint_dir=tmp_path / "killed", progress=progress)
+    again = train_committee(few, SMALL, training, checkpoint_dir=tmp_path / "killed")
+    assert torch.equal(again.core.weights, committee.core.weights)
+
+
+def held_out_of(labelled: list[Atoms]) -> list[int]:
+    report = train_committee(labelled, SMALL, TrainingSpec(max_epochs=1)).report
+    assert report is not None
+    return list(report.held_out)
 
 
 def test_bootstrap_weights_from_a_size_on(labelled: list[Atoms]) -> None:
