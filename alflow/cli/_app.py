@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _deploy, _drive, _look, _models, _queue, _start
+from alflow.cli import _data, _db, _deploy, _drive, _lammps, _look, _models, _queue, _start
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -117,6 +117,7 @@ _add(app, _drive.worker, "worker", "alflow worker --until idle --config alflow-w
 _add(app, _deploy.upkeep, "upkeep", "alflow upkeep --keep-committees 3", panel=_MACHINES)
 _add(app, _models.train, "train", "alflow train train.extxyz --output model", panel=_MACHINES)
 _add(app, _models.evaluate, "eval", "alflow eval model test.extxyz --json", panel=_MACHINES)
+_add(app, _lammps.lammps, "lammps", "alflow lammps model --output model.mliap > model.in", panel=_MACHINES)
 
 queue_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at labelling jobs and act on them.")
 _add(queue_app, _queue.ls, "ls", "alflow queue ls --state failed")

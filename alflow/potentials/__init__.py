@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from alflow.potentials._conformance import check_committee
     from alflow.potentials._engine import kernel_state
     from alflow.potentials._explorer import ExploringCommittee
+    from alflow.potentials._lammps import MliapCommittee, export_lammps
+    from alflow.potentials._lammps_fix import drive_lammps
     from alflow.potentials._threads import compute_threads
     from alflow.potentials._train import train_committee
 
@@ -42,9 +44,12 @@ _LAZY = {
     "CalculatorCommittee": "_adapter",
     "CommitteeCalculator": "_calculator",
     "ExploringCommittee": "_explorer",
+    "MliapCommittee": "_lammps",
     "NativeCommittee": "_committee",
     "check_committee": "_conformance",
     "compute_threads": "_threads",
+    "drive_lammps": "_lammps_fix",
+    "export_lammps": "_lammps",
     "kernel_state": "_engine",
     "train_committee": "_train",
 }
@@ -64,6 +69,7 @@ __all__ = [
     "KindCalibration",
     "MaceSpec",
     "Means",
+    "MliapCommittee",
     "NativeCommittee",
     "PotentialKind",
     "Prediction",
@@ -77,6 +83,8 @@ __all__ = [
     "compute_threads",
     "coverage",
     "drift_warning",
+    "drive_lammps",
+    "export_lammps",
     "fit_calibration",
     "kernel_state",
     "largest_ratio",
