@@ -214,3 +214,37 @@ def test_the_ase_calculator_relaxes(committee: MaceCommittee) -> None:
     before = np.abs(atoms.get_forces()).max()
     BFGS(atoms, logfile=None).run(fmax=before / 5, steps=15)
     assert np.abs(atoms.get_forces()).max() < before
+
+
+def test_a_campaign_explores_and_learns_with_mace(foundation: Path, tmp_path: Path) -> None:
+    import yaml
+
+    from alflow.loop import RunLimits, open_campaign, run
+    from alflow.loop._committee import latest_committee
+
+    (tmp_path / "tiny.model").write_bytes(foundation.read_bytes())
+    committee = {"kind": "mace", "foundation": "tiny.model", "trust_foundation": True, "n_members": 2}
+    content = {
+        "name": "tiny",
+        "elements": ["Ni", "Pt"],
+        "theory": {"labeler": "emt"},
+        "round0": {"prototypes": ["fcc"], "n_spread": 4, "max_atoms": 4, "n_pool": 1},
+        "sources": [{"kind": "enumerate", "max_atoms": 2}, {"kind": "relax", "max_starts": 2, "max_steps": 5}],
+        "committee": committee,
+        "explorer": {"rounds": 1},
+        "training": {"warm_steps": 3},
+        "selection": {"batch": 3},
+    }
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    ctx = open_campaign(path)
+    run(ctx, limits=RunLimits(rounds=2))
+    rows = ctx.ledger.committees.list(ctx.campaign_id)
+    assert [row.spec["kind"] for row in rows] == ["mace"]
+    assert "foundation model" in rows[0].metrics["warm_start"]
+    stored = latest_committee(ctx)
+    assert isinstance(stored, MaceCommittee)
+    assert stored.calibration is not None
+    rounds = ctx.ledger.rounds.list(ctx.campaign_id)
+    assert any(step.name.startswith("explore-relax") for step in ctx.ledger.rounds.steps(rounds[0].id))
+    assert rounds[1].summary["assessed"]

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from alflow.potentials._core import CHUNK_BYTES, stress_from_virial
+from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._geometry import EdgeList
+from alflow.potentials._given import as_structures
 from alflow.potentials._prediction import Prediction
 from alflow.potentials.mace._engine import ModuleEngine
-from alflow.structures import Structure, element_symbol
+from alflow.structures import element_symbol
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from alflow.potentials._report import TrainingReport
     from alflow.potentials._targets import Targets
     from alflow.potentials.mace._spec import MaceSpec
+    from alflow.structures import Structure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +52,8 @@ class MaceCore:
         plain values from which the model is made anew
     head
         which head of the model
+    familiar
+        the training atoms, as far as distances from them need it; None: not known
     """
 
     spec: MaceSpec
@@ -58,6 +63,7 @@ class MaceCore:
     weights: torch.Tensor
     config: dict[str, Any]
     head: int = 0
+    familiar: FeatureDistance | None = None
 
     @property
     def r_max(self) -> float:
@@ -146,13 +152,16 @@ class MaceCommittee:
         ------
         PotentialError
             for an element that the committee was not trained on
+        StructureError
+            for positions or cells that are not finite, or atoms on the same place
         """
         core, k = self.core, self.n_members
-        given = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
+        given = as_structures(structures)
         edges = [EdgeList.of(s, core.numbers, core.r_max) for s in given]
         energy, virial = np.zeros((k, len(given))), np.zeros((k, len(given), 6))
         forces = [np.zeros((k, s.n_atoms, 3)) for s in given]
         described: NDArray[np.float64] | None = None
+        distance = None if core.familiar is None else np.zeros(len(given))
         for chunk in core.chunks(edges):
             joined = EdgeList.join([edges[i] for i in chunk])
             batch = core.engine.batch(joined)
@@ -161,11 +170,14 @@ class MaceCommittee:
             assert out.virial is not None
             energy[:, chunk] = out.energy.double().numpy() + core.reference_sum(joined.atoms)
             virial[:, chunk] = out.virial.double().numpy()
-            ends = np.cumsum([given[i].n_atoms for i in chunk])
+            counts = np.array([given[i].n_atoms for i in chunk], dtype=np.int64)
+            ends = np.cumsum(counts)
             for i, end in zip(chunk, ends, strict=True):
                 forces[i][:] = out.forces[:, end - given[i].n_atoms : end].double().numpy()
+            if distance is not None and core.familiar is not None:
+                species = torch.tensor(joined.atoms.species)
+                distance[chunk] = core.familiar.of_structures(out.features, species, counts)
             if features:
-                counts = np.array([given[i].n_atoms for i in chunk])
                 mean = batch.sum_structures(out.features).double().numpy() / counts[None, :, None]
                 described = np.zeros((len(given), k * mean.shape[2])) if described is None else described
                 described[chunk] = mean.transpose(1, 0, 2).reshape(len(chunk), -1)
@@ -176,6 +188,7 @@ class MaceCommittee:
             stress=stress_from_virial(virial, volumes) if stress else None,
             n_atoms=np.array([s.n_atoms for s in given], dtype=np.int64),
             features=described,
+            distance=distance,
             calibration=self.calibration,
             targets=self.targets,
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alflow.errors import PotentialError
 from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._dataset import TrainingSet, as_examples
+from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList, Repulsion
 from alflow.potentials._optimiser import OptimiserState
@@ -121,7 +122,9 @@ def train_mace_committee(
         save = checkpoint.save
     state = trainer.run(state, save=save, progress=progress)
 
-    committee = MaceCommittee(core=replace(core, weights=state.result), targets=targets, seed=seed)
+    core = replace(core, weights=state.result)
+    core = replace(core, familiar=_familiar(core, [edges[i] for i in learned]))
+    committee = MaceCommittee(core=core, targets=targets, seed=seed)
     return replace(committee, report=_report(committee, examples, learned, held_out, share, state, note))
 
 
@@ -238,6 +241,19 @@ def _from_foundation(
     )
     file = (directory or Path.cwd()) / spec.foundation.expanduser()
     return core, hashlib.sha256(file.read_bytes()).hexdigest(), f"started from the foundation model {spec.foundation}"
+
+
+def _familiar(core: MaceCore, edges: Sequence[EdgeList]) -> FeatureDistance:
+    """Learn where the training atoms lie in the features of the members."""
+    features, species, counts = [], [], []
+    for chunk in core.chunks(edges):
+        joined = EdgeList.join([edges[i] for i in chunk])
+        features.append(core.engine.evaluate(core.weights, core.engine.batch(joined), derivatives=False).features)
+        species.append(joined.atoms.species)
+        counts.append(joined.atoms.counts)
+    return FeatureDistance.fit(
+        torch.cat(features, dim=1), torch.tensor(np.concatenate(species)), np.concatenate(counts), len(core.numbers)
+    )
 
 
 def _compositions(
