@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alflow.potentials._spec import TrainingSpec
     from alflow.potentials._targets import Targets
 
-SOFT = 2.0
+SOFT = 0.5
 """δ: errors beyond this many targets count linearly."""
 
 

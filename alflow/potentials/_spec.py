@@ -15,7 +15,7 @@ class CommitteeSpec(BaseModel):
     kind: Literal["native"] = Field(default="native", description="which potential")
     n_members: int = Field(default=4, ge=1, le=64, description="members K, trained together in one network")
     channels: int = Field(default=16, ge=4, le=512, description="feature channels per member")
-    l_max: int = Field(default=3, ge=0, le=6, description="highest degree of the spherical harmonics of the density")
+    l_max: int = Field(default=4, ge=0, le=6, description="highest degree of the spherical harmonics of the density")
     l_product: int = Field(default=2, ge=0, le=4, description="highest degree kept between two products")
     l_hidden: int = Field(default=1, ge=0, le=2, description="highest degree of the features that messages carry")
     n_layers: int = Field(
@@ -57,7 +57,7 @@ class TrainingSpec(BaseModel):
         default=0.98, ge=0, lt=1, description="decay per step of the moving average of the weights"
     )
     gradient_clip: float = Field(default=5.0, gt=0, description="largest gradient, in units of its running size")
-    energy_weight: float = Field(default=0.5, ge=0, description="weight of (energy error per atom / target)²")
+    energy_weight: float = Field(default=0.2, ge=0, description="weight of (energy error per atom / target)²")
     energy_start: float = Field(default=0.01, gt=0, le=1, description="share of energy_weight at the start")
     energy_ramp: float = Field(
         default=0.6,
