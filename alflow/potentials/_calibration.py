@@ -33,9 +33,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import optimize, special, stats
 
-from alflow.potentials._distance import WITHIN
 from alflow.potentials._targets import Kind
-from alflow.potentials._uncertainty import FORCE_ZERO, STRESS_ZERO, Errors, Spreads
+from alflow.potentials._uncertainty import FORCE_ZERO, STRESS_ZERO, WITHIN, Errors, Spreads
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from alflow.potentials._uncertainty import WITHIN
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,8 +29,6 @@ To it comes the mean variance of as many made-up atoms as there are features, fo
 """
 PRIOR_ATOMS = 1.0
 """Atoms that the mean over all elements counts for in the mean of an element."""
-WITHIN = 0.95
-"""Share of the training structures whose distance is below 1."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

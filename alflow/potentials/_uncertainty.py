@@ -24,6 +24,8 @@ FORCE_ZERO = 1e-4
 """eV/Å: below it forces of all members vanish by symmetry (single-precision noise stays under it)."""
 FORCE_LABEL_ZERO = 5e-3
 """eV/Å: a calculated force that should vanish by symmetry, with the noise of grids and k-points."""
+WITHIN = 0.95
+"""Share of the training structures whose distance from the training atoms is below 1."""
 STRESS_ZERO = 1e-6
 """eV/Å³: below it stresses of all members vanish (molecules, empty directions)."""
 STRESS_LABEL_ZERO = 1e-5
