@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from alflow.potentials._blocks import blocks_of
 from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import Engine, choose_engine
 from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList, Repulsion
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 2**20
 """Rough bound of the memory that the edges of one chunk may take."""
+BLOCK_BYTES = 2**30
+"""Rough bound of the memory that the edges of one structure may take before it is evaluated in blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +98,7 @@ class CommitteeCore:
         return sums.astype(np.float64)
 
     def predict(self, edges: Sequence[EdgeList], *, derivatives: bool = True, features: bool = False) -> RawPrediction:
-        """Predict for structures given by their edges."""
+        """Predict for structures given by their edges: small ones together, a very large one block by block."""
         k, n = self.spec.n_members, len(edges)
         counts = np.array([len(e.atoms) for e in edges], dtype=np.int64)
         last = np.cumsum(counts)
@@ -103,24 +106,24 @@ class CommitteeCore:
         forces = np.zeros((k, int(last[-1]) if n else 0, 3))
         described: NDArray[np.float64] | None = None
         distance = None if self.familiar is None else np.zeros(n)
-        for chunk in self._chunks(edges):
-            joined = EdgeList.join([edges[i] for i in chunk])
+        for chunk, joined, rows in self._parts(edges, last - counts):
             batch = self.engine.batch(joined)
             out = self.engine.evaluate(self.weights, batch, derivatives=derivatives)
             push = Repulsion.of(joined, active=self.spec.repulsion)
-            energy[:, chunk] = out.energy.double().numpy() + self.reference_sum(joined.atoms) + push.energy
+            energy[:, chunk] += out.energy.double().numpy() + self.reference_sum(joined.atoms) + push.energy
             if out.forces is not None and out.virial is not None:
-                rows = np.concatenate([np.arange(last[i] - counts[i], last[i]) for i in chunk])
-                forces[:, rows] = out.forces.double().numpy() + push.forces
-                virial[:, chunk] = out.virial.double().numpy() + push.virial
+                forces[:, rows] += out.forces.double().numpy() + push.forces
+                virial[:, chunk] += out.virial.double().numpy() + push.virial
+            found, species, own = _own_features(out.features, joined.atoms)
             if distance is not None and self.familiar is not None:
-                species = torch.from_numpy(joined.atoms.species)
-                distance[chunk] = self.familiar.of_structures(out.features, species, counts[chunk])
+                distance[chunk] = np.maximum(distance[chunk], self.familiar.of_structures(found, species, own))
             if features:
-                mean = batch.sum_structures(out.features).double().numpy() / counts[chunk][None, :, None]
+                owner = torch.repeat_interleave(torch.from_numpy(own))
+                total = found.new_zeros(k, len(own), found.shape[2]).index_add_(1, owner, found)
+                mean = total.double().numpy() / counts[chunk][None, :, None]
                 if described is None:
                     described = np.zeros((n, k * mean.shape[2]))
-                described[chunk] = mean.transpose(1, 0, 2).reshape(len(chunk), -1)
+                described[chunk] += mean.transpose(1, 0, 2).reshape(len(chunk), -1)
         return RawPrediction(energy=energy, forces=forces, virial=virial, features=described, distance=distance)
 
     def predict_atoms(self, edges: EdgeList) -> RawPrediction:
@@ -155,6 +158,19 @@ class CommitteeCore:
         familiar = FeatureDistance.fit(torch.cat(features, dim=1), atoms, counts, len(self.numbers))
         return replace(self, familiar=familiar)
 
+    def _parts(
+        self, edges: Sequence[EdgeList], first: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], EdgeList, NDArray[np.int64]]]:
+        """What is evaluated at once: structures, their edges, and rows of their atoms, the first of each at `first`."""
+        most = BLOCK_BYTES // self.engine.edge_bytes
+        for chunk in self._chunks(edges):
+            if len(chunk) == 1 and len(edges[chunk[0]].centres) > most:
+                for block in blocks_of(edges[chunk[0]], self.spec.n_layers, most):
+                    yield chunk, block.edges, first[chunk[0]] + block.atoms
+            else:
+                rows = [np.arange(first[i], first[i] + len(edges[i].atoms)) for i in chunk]
+                yield chunk, EdgeList.join([edges[i] for i in chunk]), np.concatenate(rows)
+
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""
         most_atoms, most_edges = self.engine.chunk_atoms, CHUNK_BYTES // self.engine.edge_bytes
@@ -170,6 +186,15 @@ class CommitteeCore:
             filled_atoms += int(atoms[i])
             filled_edges += int(counts[i])
         return [np.array(chunk) for chunk in chunks]
+
+
+def _own_features(features: torch.Tensor, atoms: AtomTable) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
+    """Features (K, N, d) and species of atoms that are no neighbours only, and how many each structure has of them."""
+    species = torch.from_numpy(atoms.species)
+    if atoms.owned is None:
+        return features, species, atoms.counts
+    mine = torch.from_numpy(np.flatnonzero(atoms.owned))
+    return features[:, mine], species[mine], np.array([len(mine)])
 
 
 def stress_from_virial(virial: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.float64]:
