@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +36,7 @@ class ChannelwiseProduct:
         if symmetric and l_left != l_right:
             raise ValueError(f"a symmetric product has one factor, not degrees {l_left} and {l_right}")
         self.l_left, self.l_right, self.l_out, self.symmetric = l_left, l_right, l_out, symmetric
-        self._tables: dict[torch.dtype, list[_Table]] = {}
+        self._tables: dict[tuple[torch.dtype, torch.device], list[_Table]] = {}
 
     @cached_property
     def paths(self) -> list[tuple[int, int, int]]:
@@ -70,7 +70,7 @@ class ChannelwiseProduct:
         members, _, _, atoms = left.shape
         x, y = left.flatten(2), right.flatten(2)
         found: dict[int, torch.Tensor] = {}
-        for table in self._table(left.dtype):
+        for table in self._table(left.dtype, left.device):
             product = _couple(x, y, table)
             sizes = [(2 * degree + 1) * self.n_paths[degree] for degree in table.degrees]
             for degree, piece in zip(table.degrees, torch.split(product, sizes, dim=1), strict=True):
@@ -79,12 +79,12 @@ class ChannelwiseProduct:
             found.get(degree, left.new_zeros(members, 2 * degree + 1, 0, atoms)) for degree in range(self.l_out + 1)
         ]
 
-    def _table(self, dtype: torch.dtype) -> list[_Table]:
+    def _table(self, dtype: torch.dtype, device: torch.device) -> list[_Table]:
         """One table for products of even and one for products of odd degree: they share no pair of components."""
-        if dtype not in self._tables:
+        if (dtype, device) not in self._tables:
             tables = [self._make_table(parity, dtype) for parity in (0, 1)]
-            self._tables[dtype] = [table for table in tables if table is not None]
-        return self._tables[dtype]
+            self._tables[dtype, device] = [table.to(device) for table in tables if table is not None]
+        return self._tables[dtype, device]
 
     def _make_table(self, parity: int, dtype: torch.dtype) -> _Table | None:
         paths = [path for path in self.paths if path[2] % 2 == parity]
@@ -104,10 +104,10 @@ class ChannelwiseProduct:
             first += (2 * degree + 1) * len(same)
         if not entries:
             return None
-        matrix = torch.zeros(first, len(pairs), dtype=torch.float64)
+        matrix = torch.zeros(first, len(pairs), dtype=torch.float64, device="cpu")
         for row, column, value in entries:
             matrix[row, column] += value
-        lefts, rights = torch.tensor(list(pairs)).T
+        lefts, rights = torch.tensor(list(pairs), device="cpu").T
         return _Table(
             degrees=sorted({l3 for _, _, l3 in paths}),
             left=lefts.contiguous(),
@@ -143,6 +143,11 @@ class _Table:
     coupling: torch.Tensor
     scatter_left: torch.Tensor
     scatter_right: torch.Tensor
+
+    def to(self, device: torch.device) -> _Table:
+        """Return the same table on a device."""
+        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "degrees"}
+        return _Table(degrees=self.degrees, **tensors)
 
 
 def _one_hot(index: torch.Tensor, size: int) -> torch.Tensor:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SWITCH = "ALFLOW_KERNELS"
 """Environment variable: ``auto`` (the default) or ``off``."""
+DEVICE = "ALFLOW_DEVICE"
+"""Environment variable: the device of plain torch, ``cpu`` (the default), ``cuda``, ``cuda:1``."""
 KEPT_BYTES = 2**30
 """Up to this much memory the geometry of all training structures is kept."""
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -87,15 +89,36 @@ def choose_engine(network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: 
     Raises
     ------
     PotentialError
-        if the environment variable ``ALFLOW_KERNELS`` is neither ``auto`` nor ``off``
+        if an environment variable has no meaning, or names a device that is not there
     """
-    if not _wants_kernels():
-        return PlainEngine(network, numbers, dtype)
+    device = wanted_device()
+    if device.type != "cpu" or not _wants_kernels():
+        return PlainEngine(network, numbers, dtype, device)
     reason = why_no_kernels(network.spec, dtype)
     if reason is None:
         return KernelEngine(network, numbers, dtype)
     _say_once(reason)
     return PlainEngine(network, numbers, dtype)
+
+
+def wanted_device() -> torch.device:
+    """Return the device that ``ALFLOW_DEVICE`` names.
+
+    Raises
+    ------
+    PotentialError
+        if it names none, or one that torch does not see
+    """
+    wanted = os.environ.get(DEVICE, "cpu")
+    kind, _, index = wanted.partition(":")
+    if kind not in {"cpu", "cuda"} or (index and not index.isdigit()):
+        raise PotentialError(f"{DEVICE} is {wanted!r}; write cpu, cuda, or cuda:1 for the second GPU")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise PotentialError(
+            f"{DEVICE} is {wanted!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} GPUs: install a "
+            "CUDA build of torch, or unset the variable"
+        )
+    return torch.device(wanted)
 
 
 def _wants_kernels() -> bool:
@@ -128,8 +151,11 @@ def kernel_state(spec: CommitteeSpec) -> tuple[bool, str]:
     Raises
     ------
     PotentialError
-        if the environment variable ``ALFLOW_KERNELS`` is neither ``auto`` nor ``off``
+        if an environment variable has no meaning, or names a device that is not there
     """
+    device = wanted_device()
+    if device.type != "cpu":
+        return True, f"plain torch on {torch.cuda.get_device_name(device)}"
     if not _wants_kernels():
         return False, f"plain torch, for {SWITCH} is off"
     reason = why_no_kernels(spec, DTYPES[spec.dtype])
@@ -176,12 +202,22 @@ def compare_engines(spec: CommitteeSpec, dtype: torch.dtype) -> float:
 
 
 class PlainEngine:
-    """Plain torch: the definition of the network."""
+    """Plain torch: the definition of the network, on any device.
 
-    chunk_atoms = 96  # large enough for the matrix products, small enough for the caches
+    Batches are made on the CPU and moved; what comes out is back on the CPU, also its way for gradients.
+    """
 
-    def __init__(self, network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        network: CommitteeNetwork,
+        numbers: NDArray[np.int64],
+        dtype: torch.dtype,
+        device: torch.device | None = None,
+    ) -> None:
         self.network, self.numbers, self.dtype = network, numbers, dtype
+        self.device = device or torch.device("cpu")
+        # on a CPU large enough for the matrix products and small enough for the caches
+        self.chunk_atoms = 96 if self.device.type == "cpu" else 4096
         self.edge_bytes = 4 * network.spec.n_members * n_features(network.spec) * dtype.itemsize
 
     def batch(self, edges: EdgeList) -> EdgeBatch:
@@ -198,8 +234,14 @@ class PlainEngine:
     ) -> NetworkOutput:
         """See :meth:`CommitteeNetwork.evaluate`."""
         assert not isinstance(batch, KernelBatch)
-        views = self.network.layout.split(matrix)
-        return self.network.evaluate(views, batch, training=training, derivatives=derivatives)
+        views, batch = self.network.layout.split(matrix.to(self.device)), batch.to(self.device)
+        out = self.network.evaluate(views, batch, training=training, derivatives=derivatives)
+        return NetworkOutput(
+            energy=out.energy.cpu(),
+            forces=None if out.forces is None else out.forces.cpu(),
+            virial=None if out.virial is None else out.virial.cpu(),
+            features=out.features.cpu(),
+        )
 
 
 class KernelEngine:

@@ -6,9 +6,10 @@ has 16 such pairs but some 180 edges, so the network works on pairs and only thi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -312,6 +313,16 @@ class PairBatch:
         self.neighbour_species = self.species[self.neighbours].view(n_atoms, width)
         self.structure = torch.from_numpy(atoms.structure)
         self.owned = None if atoms.owned is None else torch.from_numpy(atoms.owned).to(values.dtype)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same batch on a device."""
+        if self.values.device == device:
+            return self
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
 
     def forces_from(self, displacement: torch.Tensor) -> torch.Tensor:
         """Forces (K, N, 3) from dE/d(neighbour displacement) of every slot (K, N · M, 3)."""

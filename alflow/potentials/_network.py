@@ -202,7 +202,7 @@ class CommitteeNetwork:
         # The first radial function is positive inside the cutoff, and Y_00 = 1: its sum is a coordination.
         lonely = values[..., 0].sum(2) / (FADE * self.constants.coordination)
         fade = 1.0 - torch.exp(-lonely * lonely)
-        cohesion = torch.tensor(self.constants.cohesion, dtype=values.dtype)[batch.species]
+        cohesion = torch.tensor(self.constants.cohesion, dtype=values.dtype, device=values.device)[batch.species]
         energy = fade * (cohesion + self.limits.value(self.constants.scale * energy))
         return energy, torch.cat(features, dim=1).transpose(1, 2).detach()
 
@@ -223,7 +223,7 @@ class CommitteeNetwork:
             spec.n_members, batch.n_atoms, self.n_species * spec.n_radial, n_components(spec.l_max)
         )
         basis = basis.permute(0, 3, 2, 1) * (1 / math.sqrt(self.constants.neighbours))
-        mean = self._mean_density(weights, basis.dtype).unsqueeze(-1)
+        mean = self._mean_density(weights, basis).unsqueeze(-1)
         isotropic, rest = torch.split(basis, [1, basis.shape[1] - 1], dim=1)
         density = mix_degrees(torch.cat([isotropic - mean, rest], dim=1), weights["density"], spec.l_max)
         if self.n_elements > 1:
@@ -231,9 +231,9 @@ class CommitteeNetwork:
             density = density * per_component(gain, spec.l_max, dim=1)
         return density
 
-    def _mean_density(self, weights: Weights, dtype: torch.dtype) -> torch.Tensor:
+    def _mean_density(self, weights: Weights, like: torch.Tensor) -> torch.Tensor:
         """Mean of the isotropic density in the species channels, (K or 1, 1, species · n_radial)."""
-        per_element = torch.tensor(self.constants.density, dtype=dtype)
+        per_element = torch.tensor(self.constants.density, dtype=like.dtype, device=like.device)
         if self.one_hot:
             return per_element.view(1, 1, -1)
         return torch.matmul(weights["element.channels"].transpose(1, 2), per_element).flatten(1).unsqueeze(1)
@@ -281,7 +281,7 @@ class CommitteeNetwork:
         message = (summed * radial).sum(2).permute(0, 2, 3, 1)
 
         # Deviations from the mean density here too: the mean of what the neighbours send is about what the atom sends.
-        total = torch.tensor(self.constants.density, dtype=values.dtype).sum(0)
+        total = torch.tensor(self.constants.density, dtype=values.dtype, device=values.device).sum(0)
         common = (weights["message"][:, :, 0] * total[:, None]).sum(1).unsqueeze(2) * sent_by_itself
         low, *high = torch.split(message, [2 * d + 1 for d in range(spec.l_max + 1)], dim=1)
         result = [low + (weights["keep0"] @ scalars - common).unsqueeze(1)]
