@@ -301,7 +301,7 @@ def atoms_per_cpu_s(element: str, answer: Callable[[list[Atoms]], object]) -> fl
 
 def sgemm() -> float:
     """Best GFLOP/s of a matrix product of torch on one core."""
-    a, times = torch.randn(1024, 1024), []
+    a, times = torch.randn(1024, 1024, dtype=torch.float32), []
     for _ in range(12):
         begun = time.process_time()
         a @ a
