@@ -119,6 +119,8 @@ budget:
 #   n_members: {committee.n_members}
 #   r_max: {committee.r_max}                 # Å
 
+# explorer: {{rounds: 1, calculators: [my-model]}}    # a model in alflow-worker.yaml leads the exploration of round 0
+
 # training:
 #   steps: {training.steps}                 # gradient steps from scratch
 

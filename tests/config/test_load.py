@@ -136,3 +136,16 @@ def test_reading_a_campaign_is_light() -> None:
 def test_the_face_is_exactly_all() -> None:
     public = {name for name in vars(alflow.config) if not name.startswith("_")}
     assert public == set(alflow.config.__all__)
+
+
+def test_the_section_committee_says_which_potential(load: Load) -> None:
+    assert load("committee: {n_members: 3}").config.committee.kind == "native"
+    assert load("committee: {kind: mace, channels: 8}").config.committee.kind == "mace"
+    for text, message in (
+        ("committee: {foundation: a.model}", r"committee\.foundation: .*it belongs to `kind: mace`"),
+        ("committee: {kind: mase}", r"committee\.kind: there is no kind 'mase'; did you mean 'mace'"),
+        ("committee: {kind: mace, foundation: a.model}", r"committee\.trust_foundation: .*execute code"),
+        ("committee: {kind: mace, foundation: a.model, trust_foundation: true}", r"committee\.foundation: .*not exist"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(text)
