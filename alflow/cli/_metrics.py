@@ -44,13 +44,17 @@ class KindMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Errors of a committee on labelled structures, per kind; None for a kind without labels."""
+    """Errors of a committee on labelled structures, per kind; None for a kind without labels.
+
+    `far_from_data` is the share of structures further from the training data than 95 % of these; None where not known.
+    """
 
     n_structures: int
     n_atoms: int
     n_members: int
     calibrated: bool
     u_above_one: float | None
+    far_from_data: float | None
     energy: KindMetrics
     force: KindMetrics | None
     stress: KindMetrics | None
@@ -77,6 +81,7 @@ def measure(prediction: Prediction, properties: Sequence[Properties]) -> Metrics
         n_members=prediction.n_members,
         calibrated=prediction.calibration is not None,
         u_above_one=float(np.mean(prediction.u > 1.0)) if prediction.n_members > 1 else None,
+        far_from_data=None if prediction.distance is None else float(np.mean(prediction.distance > 1.0)),
         energy=_kind(np.asarray(energy), judged.get(Kind.ENERGY, {})),
         force=_kind(np.concatenate(force), judged.get(Kind.FORCE, {})) if force else None,
         stress=_kind(np.concatenate(stress), judged.get(Kind.STRESS, {})) if stress else None,

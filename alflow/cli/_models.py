@@ -264,6 +264,8 @@ def _print_metrics(metrics: Metrics) -> None:
     )
     if metrics.u_above_one is not None:
         title += f"; u > 1 for {100 * metrics.u_above_one:.0f} %"
+    if metrics.far_from_data is not None:
+        title += f"; {100 * metrics.far_from_data:.0f} % far from the training data"
     print_rows(columns, [row for row in rows if row is not None], title=title)
 
 

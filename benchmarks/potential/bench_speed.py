@@ -89,7 +89,7 @@ def mixing_flops(spec: CommitteeSpec, network: CommitteeNetwork, n_atoms: int) -
 
 
 def measure(spec: CommitteeSpec, make: Callable[..., Engine], repeats: int) -> tuple[list[float], list[float], float]:
-    """CPU seconds of a training step on four cells and of a prediction of eight from their neighbours on; operations."""
+    """CPU seconds of a training step on four cells and of a prediction of eight from neighbours on; operations."""
     numbers = np.array([14])
     edges = [EdgeList.of(Structure.from_atoms(a), numbers, spec.r_max) for a in cells(PREDICTED)]
     density = (tuple(float(x) for x in np.linspace(0.5, 0.1, spec.n_radial)),)
