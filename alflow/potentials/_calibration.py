@@ -11,8 +11,9 @@ Econometrica 52, 681, 1984).
 
 **Far from the data** members may agree on the same wrong answer. A structure further from the training atoms
 (distance D, :mod:`alflow.potentials._distance`) than 95 % of the rows has an error of at least
-:math:`b \sqrt{D^2 - D_{95}^2}`, with b the error per distance over all rows, :math:`b^2 = \langle e^2 / D^2 \rangle`:
-the larger of the two counts. Among the data, where spreads rank errors better than distances do, it changes nothing.
+:math:`b\,(D^2 - D_{95}^2) / D_{95}`, with b the error per distance over all rows,
+:math:`b^2 = \langle e^2 / D^2 \rangle`: the larger of the two counts. Among the data, where spreads rank errors better
+than distances do, it changes nothing.
 
 **Few rows.** log a and log c carry Gaussian priors of width 1/2, each worth about two rows: a around 1.5 (spreads are
 too small far more often than too large), c around half the rms error. σ therefore stays positive when a handful of
@@ -101,7 +102,8 @@ class KindCalibration:
     def sigma(self, spread: ArrayLike, distance: ArrayLike = np.nan) -> NDArray[np.float64]:
         """Expected error for spreads and distances of any shape, in the kind's unit; an unknown distance is nan."""
         sigma: NDArray[np.float64] = np.hypot(self.a * np.asarray(spread, dtype=np.float64), self.c)
-        return np.fmax(sigma, self.b * _beyond(np.asarray(distance, dtype=np.float64), self.reach))
+        # not fmax: what was not predicted stays nan, also far from the data
+        return np.maximum(sigma, self.b * _beyond(np.asarray(distance, dtype=np.float64), self.reach))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,14 +239,18 @@ def _fit_kind(kind: Kind, rows: _Rows, prior_a: float) -> KindCalibration:
     b, reach = _fit_distance(rows.distance, rows.error, floor)
     far = b * _beyond(rows.distance, reach)
     q90, n_blocks = _conformal_factor(rows, far, prior_a, floor, (a, c))
-    sigma = np.fmax(np.hypot(a * rows.spread, c), far)
+    sigma = np.maximum(np.hypot(a * rows.spread, c), far)
     shape = _fit_shape(np.square(rows.error / sigma), _PRIOR_SHAPE[kind])
     return KindCalibration(a=a, c=c, shape=shape, q90=q90, n_fit=len(rows), n_conformal=n_blocks, b=b, reach=reach)
 
 
 def _beyond(distance: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    """sqrt(D² - reach²), zero within the reach and where the distance is not known."""
-    beyond: NDArray[np.float64] = np.sqrt(np.fmax(np.square(distance) - reach**2, 0.0))
+    """(D² - reach²) / reach, zero within the reach and where the distance is not known.
+
+    Quadratic, for errors grow faster than distances: 4, 5 and 70 times for energies, forces and stresses at three times
+    the distance (89 elements, crystals under a megabar, a committee that has seen none).
+    """
+    beyond: NDArray[np.float64] = np.fmax(np.square(distance) - reach**2, 0.0) / reach
     return beyond
 
 
@@ -325,7 +331,7 @@ def _conformal_factor(
     for fold in range(min(_FOLDS, n_blocks)):
         left_out = folds == fold
         a, c = _fit_affine(s[~left_out], e[~left_out], prior_a, floor, whole)
-        score[left_out] = e[left_out] / np.fmax(np.hypot(a * s[left_out], c), far[left_out])
+        score[left_out] = e[left_out] / np.maximum(np.hypot(a * s[left_out], c), far[left_out])
     chosen = np.flatnonzero(rows.stream)
     _, inverse, counts = np.unique(groups[chosen], return_inverse=True, return_counts=True)
     weights = 1.0 / counts[inverse.reshape(-1)]

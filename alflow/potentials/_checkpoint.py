@@ -112,7 +112,7 @@ def _assemble(content: dict[str, Any]) -> NativeCommittee:
 def _familiar(content: dict[str, Any], spec: CommitteeSpec, n_elements: int) -> FeatureDistance:
     found = FeatureDistance(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
     width = spec.channels * spec.n_layers
-    shapes = [(spec.n_members, n_elements, width), (spec.n_members, width, width)]
+    shapes = [(spec.n_members, n_elements, width), (spec.n_members, n_elements, width, width)]
     if [tuple(found.means.shape), tuple(found.whitening.shape)] != shapes or not found.unit > 0:
         raise ValueError("what is kept of the training atoms does not fit the network")
     return found

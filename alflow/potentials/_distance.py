@@ -3,11 +3,12 @@ r"""How far the atoms of a structure lie from those that a committee was trained
 Members share data and architecture: far from the data they may agree on the same wrong answer, and their spread says
 nothing. Their features tell: of every member k the distance of atom i is
 
-.. math:: D_{ki}^2 = (f_{ki} - \mu_{kz})^T \Sigma_k^{-1} (f_{ki} - \mu_{kz}) / d
+.. math:: D_{ki}^2 = (f_{ki} - \mu_{kz})^T \Sigma_{kz}^{-1} (f_{ki} - \mu_{kz}) / d
 
-with the mean :math:`\mu` of its element z over the training atoms and one covariance for all elements (Lee, Lee, Lee
-and Shin, NeurIPS 2018). Squares are averaged over the members; the distance of a structure is that of its furthest
-atom, in units of the distance that 95 % of the training structures stay below.
+with mean :math:`\mu` and covariance :math:`\Sigma` of its element z over the training atoms (Lee, Lee, Lee and Shin,
+NeurIPS 2018, have one covariance for all classes; elements with few atoms lean on that one here). Squares are averaged
+over the members; the distance of a structure is that of its furthest atom, in units of the distance that 95 % of the
+training structures stay below.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ RIDGE = 1e-3
 To it comes the mean variance of as many made-up atoms as there are features, for a few atoms do not show a covariance.
 """
 PRIOR_ATOMS = 1.0
-"""Atoms that the mean over all elements counts for in the mean of an element."""
+"""Atoms that the mean over all elements counts for in the mean of an element; in its covariance the one of all elements
+counts for as many atoms as there are features."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +42,7 @@ class FeatureDistance:
     means
         (K, n_elements, d)
     whitening
-        (K, d, d): the distance of a feature x from its mean is the length of x W
+        (K, n_elements, d, d): the distance of a feature x from its mean is the length of x W
     unit
         distance that 95 % of the training structures stay below
     """
@@ -77,8 +79,13 @@ class FeatureDistance:
         variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
         ridge = (RIDGE + width / n_atoms) * variance
         covariance = covariance + ridge[:, None, None] * torch.eye(width, dtype=x.dtype)
+        own = x.new_zeros(members, n_elements, width, width)
+        for z in torch.unique(species).tolist():
+            mine = away[:, species == z]
+            own[:, z] = mine.mT @ mine
+        covariance = (own + width * covariance.unsqueeze(1)) / (number + width).unsqueeze(2)
         values, vectors = torch.linalg.eigh(covariance)
-        whitening = vectors / (values * width).sqrt().unsqueeze(1)
+        whitening = vectors / (values * width).sqrt().unsqueeze(2)
         raw = cls(means=means, whitening=whitening, unit=1.0)
         largest = raw.of_structures(x, species, counts)
         unit = float(np.quantile(largest, WITHIN))
@@ -87,8 +94,12 @@ class FeatureDistance:
 
     def of_atoms(self, features: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Distances (N,) of atoms with features (K, N, d)."""
-        away = torch.bmm(features - self.means.index_select(1, species), self.whitening)
-        return away.square().sum(2).mean(0).sqrt() / self.unit
+        found = features.new_zeros(len(species))
+        for z in torch.unique(species).tolist():
+            mine = torch.nonzero(species == z)[:, 0]
+            away = torch.bmm(features.index_select(1, mine) - self.means[:, z : z + 1], self.whitening[:, z])
+            found[mine] = away.square().sum(2).mean(0).sqrt() / self.unit
+        return found
 
     def of_structures(
         self, features: torch.Tensor, species: torch.Tensor, counts: NDArray[np.int64]

@@ -120,7 +120,7 @@ def _familiar(content: dict[str, Any] | None, spec: MaceSpec, n_elements: int) -
         return None
     found = FeatureDistance(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
     width = found.means.shape[-1]
-    shapes = (spec.n_members, n_elements, width), (spec.n_members, width, width)
+    shapes = (spec.n_members, n_elements, width), (spec.n_members, n_elements, width, width)
     if (tuple(found.means.shape), tuple(found.whitening.shape)) != shapes or not found.unit > 0:
         raise ValueError("the distances do not fit the models")
     return found
