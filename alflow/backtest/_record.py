@@ -33,6 +33,8 @@ class Record:
         if lines:
             known = lines[0].get("settings")
             if known != settings:
+                if (known or {}).get("format") != settings.get("format"):
+                    raise UserError(f"{path} was written by another alflow; give another file")
                 different = sorted(k for k in {*settings, *(known or {})} if (known or {}).get(k) != settings.get(k))
                 raise UserError(
                     f"{path} belongs to a replay with other {', '.join(different)}; "

@@ -172,6 +172,11 @@ def test_the_file_of_another_replay_is_refused(labelled: list[LabelledStructure]
         replay(labelled, result_file=file, seeds=[0], budget=10, batch=2)
     with pytest.raises(UserError, match="other data"):
         replay(labelled[::-1], result_file=file, seeds=[0], budget=10)
+    older = file.read_text().replace('"format": 2, ', "", 1)
+    file.write_text(older)
+    with pytest.raises(UserError, match="written by another alflow"):
+        replay(labelled, result_file=file, seeds=[0], budget=10)
+    assert file.read_text() == older
     file.write_text("no json\n{}\n")
     with pytest.raises(UserError, match=r"replay\.jsonl:1 is not a line of a replay"):
         replay(labelled, result_file=file, seeds=[0], budget=10)
