@@ -103,7 +103,10 @@ def _why_unusable(example: LabelledStructure) -> str | None:
         skew = float(np.abs(p.stress - p.stress.T).max())
         if skew > ASYMMETRY * float(np.abs(p.stress).max()) + 1e-6:
             return f"stress is not symmetric, off by {skew:.3g} eV/Å³: is it a stress, in rows of three?"
-    near = neighbour_list(example.structure, 10 * NEAREST)
+    try:
+        near = neighbour_list(example.structure, 10 * NEAREST)
+    except StructureError as error:  # atoms on one place, or far too many
+        return f"{error}: leave it out"
     if len(near) and near.distances.min() < NEAREST:
         k = int(near.distances.argmin())
         return (

@@ -137,9 +137,9 @@ def read_tensors(path: Path, format_name: str, versions: Sequence[int]) -> dict[
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles; here they are errors anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # what torch says of it is advice to load it unsafely
+    except (pickle.UnpicklingError, KeyError) as error:  # torch's advice to load it unsafely, or a stray number
         raise CheckpointError(f"{path} is damaged or no alflow checkpoint") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or no alflow checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.get("format") != format_name:

@@ -57,7 +57,7 @@ SKEW[0, 1] = 0.3
 LABELS: dict[str, tuple[Callable[[], Any], type[AlflowError], str]] = {
     "nan position": (lambda: changed(nan_position), StructureError, "training structure 1.*finite"),
     "overlap": (lambda: dimer(0.05, REF_energy=900.0), PotentialError, r"structure 1 \(Ni2\): atoms . and . overlap"),
-    "same place": (lambda: dimer(0.0, REF_energy=0.0), StructureError, "same place"),
+    "same place": (lambda: dimer(0.0, REF_energy=0.0), PotentialError, r"structure 1 \(Ni2\): atoms . and . sit"),
     "no energy": (lambda: cells(1)[0], StructureError, "structure 1.*carries no labels.*REF_energy"),
     "energy is text": (lambda: changed(put("REF_energy", "low")), StructureError, "energy is 'low'"),
     "energies": (lambda: changed(put("REF_energy", np.zeros(4))), StructureError, r"energy has shape \(4,\)"),
