@@ -29,8 +29,9 @@ class EnergyLimits:
     def of(cls, scale: float) -> EnergyLimits:
         """Limits of a network of this scale (root mean square of the training forces, in eV).
 
-        Atoms of training structures were seen between -0.6 and 2 scales in metals and silicon, between -3 and 4 among
-        89 elements. Below there is little room, for a hole there is one that dynamics falls into.
+        Atoms of training structures were seen between -0.6 and 2 scales in metals and silicon, between -3.3 and 3.5 in
+        250 structures of some 80 elements, whose errors are the same with and without limits. Below there is little
+        room, for a hole there is one that dynamics falls into.
         """
         return cls(low=max(2.0 * scale, 1.0), high=max(12.0 * scale, 10.0))
 
