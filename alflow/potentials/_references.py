@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from alflow.potentials._geometry import EdgeFunctions, EdgeList, Repulsion
+from alflow.potentials._geometry import EdgeList, Repulsion
 from alflow.potentials._network import Constants
+from alflow.potentials._radial import INNER_FRACTION, bond_lengths, radial_basis
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,8 +104,11 @@ def derive_constants(
 
 def _mean_density(edges: Sequence[EdgeList], numbers: NDArray[np.int64], spec: CommitteeSpec) -> NDArray[np.float64]:
     """Sum of the radial functions over all edges by the element of the neighbour, (n_elements, n_radial)."""
-    joined = EdgeList.join(edges)
-    radial = EdgeFunctions.of(joined, numbers, spec, torch.float64).radial.numpy()
     total = np.zeros((len(numbers), spec.n_radial))
-    np.add.at(total, joined.atoms.species[joined.neighbours], radial)
+    lengths = INNER_FRACTION * bond_lengths(numbers)
+    for e in edges:
+        species = e.atoms.species
+        inner = torch.from_numpy(lengths[species[e.centres], species[e.neighbours]])
+        radial, _ = radial_basis(torch.from_numpy(e.vectors).norm(dim=1), spec.r_max, spec.n_radial, inner)
+        np.add.at(total, species[e.neighbours], radial.numpy())
     return total
