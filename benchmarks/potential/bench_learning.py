@@ -108,7 +108,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogFormatter, NullFormatter
 
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, 4))
@@ -123,6 +123,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         ax.set(xscale="log", yscale="log", xlabel="training structures", ylabel=f"{kind} MAE, {unit}")
         ax.set_xticks(sorted({r["size"] for r in rows}), [str(s) for s in sorted({r["size"] for r in rows})])
         ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
         ax.grid(visible=True, which="both", lw=0.3, alpha=0.5)
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=130)
