@@ -151,9 +151,8 @@ def one_curve(axis: Axes, kind: str, peer: str, setting: str, members: list[Resu
     along = [np.array([[p["cpu"], p[kind]] for p in r["curve"]]) for r in longest]
     if len(along[0]) > 1:
         way = np.mean([a for a in along if len(a) == len(along[0])], axis=0)
-        axis.plot(
-            way[:, 0], way[:, 1], color=colour, linestyle=":" if len(ends) > 1 else line, linewidth=1.2, alpha=0.8
-        )
+        dots = line if setting == "recommended" else ":"  # a way whose schedule was made for the whole budget
+        axis.plot(way[:, 0], way[:, 1], color=colour, linestyle=dots, linewidth=1.4)
     n = len(longest)
     name = f"{label(members[0])}{f', {n} seeds' if n > 1 else ''}"
     axis.plot(x, mean, color=colour, linestyle=line, marker="o", markersize=5, linewidth=1.8, label=name)
