@@ -34,11 +34,9 @@ from alflow.potentials import (
 from alflow.structures import LabelledStructure
 
 
-def load(path: Path, seed: int) -> list[LabelledStructure]:
-    """All structures in a random order."""
-    frames = read(path, ":", format="extxyz")
-    assert isinstance(frames, list)
-    order = np.random.default_rng(seed).permutation(len(frames))
+def draw(frames: list[Atoms], n: int, seed: int) -> list[LabelledStructure]:
+    """Some of the structures, in a random order."""
+    order = np.random.default_rng(seed).permutation(len(frames))[:n]
     return [LabelledStructure.from_atoms(_labels_only(frames[i])) for i in order]
 
 
@@ -82,11 +80,11 @@ def report(title: str, rows: list[dict[str, float]]) -> None:
     print(f"{title}: {'; '.join(cells)}", flush=True)
 
 
-def compare_members(options: argparse.Namespace, seeds: list[int]) -> None:
+def compare_members(frames: list[Atoms], options: argparse.Namespace, seeds: list[int]) -> None:
     for members in map(int, options.members.split(",")):
         found = []
         for seed in seeds:
-            data = load(options.data, seed)
+            data = draw(frames, 1200, seed)
             spec = CommitteeSpec(n_members=members)
             training = TrainingSpec(cpu_seconds=options.seconds, batch_size=4)
             committee = train_committee(data[:300], spec, training, seed=seed)
@@ -94,12 +92,12 @@ def compare_members(options: argparse.Namespace, seeds: list[int]) -> None:
         report(f"{members} members, {options.seconds:g} CPU-s, {len(seeds)} seeds", found)
 
 
-def compare_rounds(options: argparse.Namespace, seeds: list[int]) -> None:
+def compare_rounds(frames: list[Atoms], options: argparse.Namespace, seeds: list[int]) -> None:
     training = TrainingSpec(batch_size=4)
     for mode in ("scratch", "warm"):
         by_round: list[list[dict[str, float]]] = [[] for _ in range(options.rounds)]
         for seed in seeds:
-            data = load(options.data, seed)
+            data = draw(frames, 60 + 40 * options.rounds + 900, seed)
             committee: NativeCommittee | None = None
             for k in range(options.rounds):
                 initial = committee if mode == "warm" else None
@@ -124,7 +122,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    (compare_members if options.what == "members" else compare_rounds)(options, seeds)
+    frames = read(options.data, ":", format="extxyz")
+    assert isinstance(frames, list)
+    (compare_members if options.what == "members" else compare_rounds)(frames, options, seeds)
 
 
 if __name__ == "__main__":
