@@ -16,6 +16,7 @@ from alflow.config._migrate import migrate
 from alflow.errors import ConfigError
 from alflow.explore import PROTOTYPES, EnumerateSettings, FilesSettings
 from alflow.labelers import labeler_type
+from alflow.potentials import MaceSpec
 from alflow.settings import Document, Problem, load_settings, nearest, problems_of, raise_problems
 
 if TYPE_CHECKING:
@@ -146,7 +147,14 @@ def _missing_files(settings: BaseModel, prefix: tuple[str | int, ...], directory
 
 
 def _explorer_problems(config: CampaignConfig) -> Iterator[Problem]:
-    if config.explorer.rounds and not config.explorer.calculators and not getattr(config.committee, "foundation", None):
+    if config.explorer.calculators and not config.explorer.rounds:
+        yield Problem(
+            path=("explorer", "rounds"),
+            message="the calculators never explore: there are 0 rounds for them",
+            remedy="set `rounds`, or leave `calculators` out",
+        )
+    foundation = config.committee.foundation if isinstance(config.committee, MaceSpec) else None
+    if config.explorer.rounds and not config.explorer.calculators and foundation is None:
         yield Problem(
             path=("explorer", "rounds"),
             message="there is nothing to explore with",

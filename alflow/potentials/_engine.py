@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from alflow.errors import PotentialError
+from alflow.potentials._device import wanted_device
 from alflow.potentials._geometry import (
     AtomTable,
     EdgeBatch,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 SWITCH = "ALFLOW_KERNELS"
 """Environment variable: ``auto`` (the default) or ``off``."""
-DEVICE = "ALFLOW_DEVICE"
-"""Environment variable: the device of plain torch, ``cpu`` (the default), ``cuda``, ``cuda:1``."""
 KEPT_BYTES = 2**30
 """Up to this much memory the geometry of all training structures is kept."""
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -99,26 +98,6 @@ def choose_engine(network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: 
         return KernelEngine(network, numbers, dtype)
     _say_once(reason)
     return PlainEngine(network, numbers, dtype)
-
-
-def wanted_device() -> torch.device:
-    """Return the device that ``ALFLOW_DEVICE`` names.
-
-    Raises
-    ------
-    PotentialError
-        if it names none, or one that torch does not see
-    """
-    wanted = os.environ.get(DEVICE, "cpu")
-    kind, _, index = wanted.partition(":")
-    if kind not in {"cpu", "cuda"} or (index and not index.isdigit()):
-        raise PotentialError(f"{DEVICE} is {wanted!r}; write cpu, cuda, or cuda:1 for the second GPU")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise PotentialError(
-            f"{DEVICE} is {wanted!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} GPUs: install a "
-            "CUDA build of torch, or unset the variable"
-        )
-    return torch.device(wanted)
 
 
 def _wants_kernels() -> bool:

@@ -184,8 +184,10 @@ def _load_mace(path: Path) -> TrainedCommittee:
 def _mace_state(spec: MaceSpec) -> tuple[bool | None, str]:
     if importlib.util.find_spec("mace") is None:
         return False, "MACE models need mace-torch: pip install 'alflow[mace]', in an environment of its own"
+    from alflow.potentials._device import wanted_device
+
     start = "from scratch" if spec.foundation is None else f"from {spec.foundation}"
-    return True, f"{spec.n_members} MACE models {start} (mace-torch {version('mace-torch')}, {spec.device})"
+    return True, f"{spec.n_members} MACE models {start} (mace-torch {version('mace-torch')}, {wanted_device()})"
 
 
 NATIVE = PotentialKind(settings=CommitteeSpec, train=_train_native, load=_load_native, state=_native_state)

@@ -146,6 +146,7 @@ def test_the_section_committee_says_which_potential(load: Load) -> None:
         ("committee: {kind: mase}", r"committee\.kind: there is no kind 'mase'; did you mean 'mace'"),
         ("committee: {kind: mace, foundation: a.model}", r"committee\.trust_foundation: .*execute code"),
         ("committee: {kind: mace, foundation: a.model, trust_foundation: true}", r"committee\.foundation: .*not exist"),
+        ("explorer: {calculators: [emt]}", r"explorer.*: the calculators never explore.*set `rounds`"),
     ):
         with pytest.raises(ConfigError, match=message):
             load(text)

@@ -9,7 +9,8 @@ from ase import Atoms
 
 from alflow.errors import PotentialError
 from alflow.potentials import CommitteeSpec, NativeCommittee, TrainingSpec, train_committee
-from alflow.potentials._engine import PlainEngine, choose_engine, wanted_device
+from alflow.potentials._device import wanted_device
+from alflow.potentials._engine import PlainEngine, choose_engine
 from alflow.potentials._geometry import EdgeList
 from alflow.structures import Structure
 from tests.potentials.conftest import SMALL, odd_ones

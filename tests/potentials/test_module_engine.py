@@ -91,7 +91,7 @@ def test_batches_do_not_matter(committee: MaceCommittee) -> None:
 
 def test_gradients_of_forces_are_those_of_differences() -> None:
     """The training differentiates forces by weights: compared with central differences of the weights."""
-    engine = ModuleEngine(Pairs(4.0, 3), ["first", "readout"], torch.float64, "cpu")
+    engine = ModuleEngine(Pairs(4.0, 3), ["first", "readout"], torch.float64)
     edges = EdgeList.of(Structure.from_atoms(cells(4)[3]), np.array([28, 78]), 4.0)
     batch = engine.batch(edges)
     row = engine.row()

@@ -90,7 +90,7 @@ def _assemble(content: dict[str, Any]) -> MaceCommittee:
     if set(names) | set(frozen) != expected or set(names) & set(frozen):
         raise ValueError("it does not hold the weights that the model needs")
     module.load_state_dict(frozen, strict=False)
-    engine = ModuleEngine(module.to(spec.device), names, DTYPES[spec.dtype], spec.device)
+    engine = ModuleEngine(module, names, DTYPES[spec.dtype])
     if not isinstance(weights, torch.Tensor) or tuple(weights.shape) != (spec.n_members, engine.size):
         raise ValueError(f"the weights do not have the shape {(spec.n_members, engine.size)} that the model needs")
     if weights.dtype != DTYPES[spec.dtype] or not bool(torch.isfinite(weights).all()):

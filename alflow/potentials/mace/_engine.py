@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alflow.potentials._device import wanted_device
 from alflow.potentials._geometry import VOIGT, EdgeList
 from alflow.potentials._network import NetworkOutput
 
@@ -57,7 +58,7 @@ class ModuleBatch:
         (N,), on the CPU, where the loss is taken
     """
 
-    def __init__(self, edges: EdgeList, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, edges: EdgeList, dtype: torch.dtype, device: torch.device) -> None:
         def there(values: NDArray[np.int64]) -> torch.Tensor:
             return torch.tensor(values, device=device)  # a copy: arrays of structures are read-only
 
@@ -81,7 +82,7 @@ class ModuleBatch:
 class ModuleGeometry:
     """Structures made ready for a training: their edges."""
 
-    def __init__(self, edges: Sequence[EdgeList], dtype: torch.dtype, device: str) -> None:
+    def __init__(self, edges: Sequence[EdgeList], dtype: torch.dtype, device: torch.device) -> None:
         self.edges, self.dtype, self.device = edges, dtype, device
 
     def batch(self, indices: NDArray[np.int64]) -> ModuleBatch:
@@ -95,11 +96,11 @@ class ModuleEngine:
     Parameters
     ----------
     module
-        on its device; its own weights count only where the matrix has none for them
+        moved to the device; its own weights count only where the matrix has none for them
     names
         parameters whose values stand in the matrix, in this order
     dtype, device
-        of the evaluation
+        of the evaluation; None: the device that ``ALFLOW_DEVICE`` names
     chunk_atoms
         atoms that are evaluated together
     """
@@ -107,9 +108,16 @@ class ModuleEngine:
     edge_bytes = 32 * 1024
 
     def __init__(
-        self, module: EdgeModule, names: Sequence[str], dtype: torch.dtype, device: str, *, chunk_atoms: int = 256
+        self,
+        module: EdgeModule,
+        names: Sequence[str],
+        dtype: torch.dtype,
+        device: torch.device | None = None,
+        *,
+        chunk_atoms: int = 256,
     ) -> None:
-        self.module, self.dtype, self.device, self.chunk_atoms = module, dtype, device, chunk_atoms
+        self.dtype, self.device, self.chunk_atoms = dtype, device or wanted_device(), chunk_atoms
+        self.module = module.to(self.device)
         own = dict(module.named_parameters())
         self.shapes = {name: own[name].shape for name in names}
         for parameter in own.values():

@@ -150,7 +150,7 @@ def new_models(
     for member in range(spec.n_members):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed((seed * 1_000_003 + member) % (2**63))
-            made.append(MaceModule(build_model(config, spec.dtype)).to(spec.device))
+            made.append(MaceModule(build_model(config, spec.dtype)))
     return made, config
 
 
@@ -192,7 +192,7 @@ def read_foundation(path: Path, spec: MaceSpec) -> tuple[MaceModule, dict[str, A
     Returns
     -------
     module
-        the foundation model, in the precision and on the device of the spec
+        the foundation model, in the precision of the spec
     config
         plain values from which :func:`build_model` makes it
     digest
@@ -231,7 +231,7 @@ def read_foundation(path: Path, spec: MaceSpec) -> tuple[MaceModule, dict[str, A
     off = _difference(rebuilt, original, DTYPES[spec.dtype])
     if not off <= (AGREEMENT if spec.dtype == "float64" else 1e3 * AGREEMENT):
         raise CheckpointError(f"{path} has parts that alflow does not know: made anew, it differs by {off:.2g}")
-    return rebuilt.to(spec.device), config, hashlib.sha256(path.read_bytes()).hexdigest()
+    return rebuilt, config, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def choose_head(heads: Sequence[str], wanted: str | None, path: Path) -> int:

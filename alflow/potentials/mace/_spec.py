@@ -44,11 +44,6 @@ class MaceSpec(BaseModel):
         default=None, gt=0, description="peak learning rate of Adam; null: 0.01 from scratch, 0.001 for fine-tuning"
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description="precision of weights and training")
-    device: str = Field(
-        default="cpu",
-        pattern=r"^(cpu|cuda(:\d+)?)$",
-        description="where the models are evaluated: `cpu`, `cuda` or `cuda:N`",
-    )
 
     @field_validator("trust_foundation")
     @classmethod

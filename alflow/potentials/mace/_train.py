@@ -147,7 +147,7 @@ def foundation_committee(
     module, config, _ = read_foundation((directory or Path.cwd()) / spec.foundation.expanduser(), spec)
     own = reference_energies(module.model, module.head)
     numbers = np.array(sorted(own), dtype=np.int64)
-    engine = ModuleEngine(module, _trainable(module, spec), DTYPES[spec.dtype], spec.device)
+    engine = ModuleEngine(module, _trainable(module, spec), DTYPES[spec.dtype])
     core = MaceCore(
         spec=spec.model_copy(update={"n_members": 1}),
         numbers=numbers,
@@ -195,7 +195,7 @@ def _from_scratch(
     scale = max(rms, float(np.sqrt(np.mean(residual**2))), SMALLEST_SCALE)
     neighbours = sum(len(e.centres) for e in edges) / sum(len(e.atoms) for e, m in zip(edges, matter, strict=True) if m)
     models, config = new_models(spec, numbers, scale=scale, neighbours=max(neighbours, 1.0), seed=seed)
-    engines = [ModuleEngine(m, _trainable(m, spec), DTYPES[spec.dtype], spec.device) for m in models]
+    engines = [ModuleEngine(m, _trainable(m, spec), DTYPES[spec.dtype]) for m in models]
     return MaceCore(
         spec=spec,
         numbers=numbers,
