@@ -49,13 +49,7 @@ def save_committee(committee: NativeCommittee, path: str | Path) -> None:
                 "density": [list(row) for row in core.constants.density],
             },
             "weights": core.weights.contiguous(),
-            "familiar": None
-            if core.familiar is None
-            else {
-                "means": core.familiar.means.contiguous(),
-                "whitening": core.familiar.whitening.contiguous(),
-                "unit": core.familiar.unit,
-            },
+            "familiar": None if core.familiar is None else core.familiar.to_dict(),
         },
     )
 
@@ -101,21 +95,12 @@ def _assemble(content: dict[str, Any]) -> NativeCommittee:
             constants=constants,
             references=references,
             weights=weights,
-            familiar=None if familiar is None else _familiar(familiar, spec, len(numbers)),
+            familiar=None if familiar is None else FeatureDistance.from_dict(familiar, spec.n_members, len(numbers)),
         ),
         targets=Targets.model_validate_json(content["targets"]),
         calibration=None if calibration is None else Calibration.from_dict(json.loads(calibration)),
         seed=int(content["seed"]),
     )
-
-
-def _familiar(content: dict[str, Any], spec: CommitteeSpec, n_elements: int) -> FeatureDistance:
-    found = FeatureDistance(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
-    width = spec.channels * spec.n_layers
-    shapes = [(spec.n_members, n_elements, width), (spec.n_members, n_elements, width, width)]
-    if [tuple(found.means.shape), tuple(found.whitening.shape)] != shapes or not found.unit > 0:
-        raise ValueError("what is kept of the training atoms does not fit the network")
-    return found
 
 
 def _undamped(weights: torch.Tensor, layout: WeightLayout) -> torch.Tensor:

@@ -147,15 +147,8 @@ class CommitteeCore:
 
     def learn_familiar(self, edges: Sequence[EdgeList]) -> CommitteeCore:
         """Return the same core that knows the atoms of its training structures, given by their edges."""
-        features, species = [], []
-        for chunk in self._chunks(edges):
-            joined = EdgeList.join([edges[i] for i in chunk])
-            out = self.engine.evaluate(self.weights, self.engine.batch(joined), derivatives=False)
-            features.append(out.features)
-            species.append(joined.atoms.species)
-        counts = np.array([len(edges[i].atoms) for chunk in self._chunks(edges) for i in chunk], dtype=np.int64)
-        atoms = torch.from_numpy(np.concatenate(species))
-        familiar = FeatureDistance.fit(torch.cat(features, dim=1), atoms, counts, len(self.numbers))
+        parts = (EdgeList.join([edges[i] for i in chunk]) for chunk in self._chunks(edges))
+        familiar = FeatureDistance.learn(self.engine, self.weights, parts, len(self.numbers))
         return replace(self, familiar=familiar)
 
     def _parts(

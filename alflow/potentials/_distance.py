@@ -13,8 +13,9 @@ training structures stay below.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from alflow.potentials._uncertainty import WITHIN
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from alflow.potentials._geometry import EdgeList
+    from alflow.potentials._network import NetworkOutput
+
 RIDGE = 1e-3
 """Of the mean variance, added in every direction: what hardly varies among the training atoms does not make others far.
 To it comes the mean variance of as many made-up atoms as there are features, for a few atoms do not show a covariance.
@@ -31,6 +35,18 @@ To it comes the mean variance of as many made-up atoms as there are features, fo
 PRIOR_ATOMS = 1.0
 """Atoms that the mean over all elements counts for in the mean of an element; in its covariance the one of all elements
 counts for as many atoms as there are features."""
+
+
+class Evaluates(Protocol):
+    """What is asked of an engine here."""
+
+    def batch(self, edges: EdgeList) -> Any:
+        """Structures made ready for one evaluation."""
+        ...
+
+    def evaluate(self, matrix: torch.Tensor, batch: Any, *, derivatives: bool) -> NetworkOutput:
+        """Energies and features (K, N, d)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +108,19 @@ class FeatureDistance:
         dtype = features.dtype
         return cls(means=means.to(dtype), whitening=whitening.to(dtype).contiguous(), unit=max(unit, 1e-6))
 
+    @classmethod
+    def learn(
+        cls, engine: Evaluates, weights: torch.Tensor, parts: Iterable[EdgeList], n_elements: int
+    ) -> FeatureDistance:
+        """Learn the atoms of training structures, given by their edges in parts that are evaluated together."""
+        features, species, counts = [], [], []
+        for edges in parts:
+            features.append(engine.evaluate(weights, engine.batch(edges), derivatives=False).features)
+            species.append(edges.atoms.species)
+            counts.append(edges.atoms.counts)
+        atoms = torch.tensor(np.concatenate(species))
+        return cls.fit(torch.cat(features, dim=1), atoms, np.concatenate(counts), n_elements)
+
     def of_atoms(self, features: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Distances (N,) of atoms with features (K, N, d)."""
         found = features.new_zeros(len(species))
@@ -114,3 +143,23 @@ class FeatureDistance:
     def to(self, dtype: torch.dtype) -> FeatureDistance:
         """Return the same in another precision."""
         return FeatureDistance(means=self.means.to(dtype), whitening=self.whitening.to(dtype), unit=self.unit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain values for a file."""
+        return {"means": self.means.contiguous(), "whitening": self.whitening.contiguous(), "unit": self.unit}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], n_members: int, n_elements: int) -> FeatureDistance:
+        """Inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            if the parts do not fit together, or are no distances of so many members and elements
+        """
+        found = cls(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
+        width = found.means.shape[-1]
+        shapes = (n_members, n_elements, width), (n_members, n_elements, width, width)
+        if (tuple(found.means.shape), tuple(found.whitening.shape)) != shapes or not found.unit > 0:
+            raise ValueError("what is kept of the training atoms does not fit the committee")
+        return found

@@ -49,13 +49,7 @@ def save_mace_committee(committee: MaceCommittee, path: str | Path) -> None:
             "names": list(core.engine.shapes),
             "frozen": frozen,
             "weights": core.weights.contiguous(),
-            "familiar": None
-            if core.familiar is None
-            else {
-                "means": core.familiar.means.contiguous(),
-                "whitening": core.familiar.whitening.contiguous(),
-                "unit": core.familiar.unit,
-            },
+            "familiar": None if core.familiar is None else core.familiar.to_dict(),
         },
     )
 
@@ -107,20 +101,11 @@ def _assemble(content: dict[str, Any]) -> MaceCommittee:
             weights=weights,
             config=config,
             head=int(content["head"]),
-            familiar=_familiar(content["familiar"], spec, len(numbers)),
+            familiar=None
+            if content["familiar"] is None
+            else FeatureDistance.from_dict(content["familiar"], spec.n_members, len(numbers)),
         ),
         targets=Targets.model_validate_json(content["targets"]),
         calibration=None if calibration is None else Calibration.from_dict(json.loads(calibration)),
         seed=int(content["seed"]),
     )
-
-
-def _familiar(content: dict[str, Any] | None, spec: MaceSpec, n_elements: int) -> FeatureDistance | None:
-    if content is None:
-        return None
-    found = FeatureDistance(means=content["means"], whitening=content["whitening"], unit=float(content["unit"]))
-    width = found.means.shape[-1]
-    shapes = (spec.n_members, n_elements, width), (spec.n_members, n_elements, width, width)
-    if (tuple(found.means.shape), tuple(found.whitening.shape)) != shapes or not found.unit > 0:
-        raise ValueError("the distances do not fit the models")
-    return found

@@ -245,15 +245,8 @@ def _from_foundation(
 
 def _familiar(core: MaceCore, edges: Sequence[EdgeList]) -> FeatureDistance:
     """Learn where the training atoms lie in the features of the members."""
-    features, species, counts = [], [], []
-    for chunk in core.chunks(edges):
-        joined = EdgeList.join([edges[i] for i in chunk])
-        features.append(core.engine.evaluate(core.weights, core.engine.batch(joined), derivatives=False).features)
-        species.append(joined.atoms.species)
-        counts.append(joined.atoms.counts)
-    return FeatureDistance.fit(
-        torch.cat(features, dim=1), torch.tensor(np.concatenate(species)), np.concatenate(counts), len(core.numbers)
-    )
+    parts = (EdgeList.join([edges[i] for i in chunk]) for chunk in core.chunks(edges))
+    return FeatureDistance.learn(core.engine, core.weights, parts, len(core.numbers))
 
 
 def _compositions(
