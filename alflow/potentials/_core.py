@@ -130,7 +130,7 @@ class CommitteeCore:
         """Predict for the atoms of one structure, each on its own: energy (K, N), and its part of the virial (K, N, 6).
 
         For programs that keep the atoms themselves and give some of them to others; see ``AtomTable.owned``. Forces are
-        derivatives of the energy of all owned atoms together.
+        derivatives of the energy of all owned atoms together. All atoms are evaluated at once: memory grows with them.
         """
         singles = replace(edges, atoms=replace(edges.atoms, counts=np.ones(len(edges.atoms), dtype=np.int64)))
         out = self.engine.evaluate(self.weights, self.engine.batch(singles))

@@ -35,6 +35,8 @@ class ExploringCommittee:
         the foreign potentials
     targets
         the campaign's targets
+    calibration
+        None: errors are the raw spreads
     """
 
     committee: Committee

@@ -28,7 +28,8 @@ def drive_lammps(lammps: Any, committee: Committee, elements: Sequence[str], *, 
 
     Adds a ``fix external``; from then on every ``run`` and ``minimize`` uses it. Its global vector holds what the
     committee does not know of the last step, ``f_alflow[1]`` energy spread (eV/atom), ``f_alflow[2]`` force spread
-    (eV/Å), ``f_alflow[3]`` u; absent for a single member. The pressure of what is no crystal lacks its part.
+    (eV/Å), ``f_alflow[3]`` u; absent for a single member. The pressure of what is no crystal lacks its part. Where the
+    committee fails in the midst of a run, its message goes to stderr and the run ends with forces of nan.
 
     Parameters
     ----------
@@ -40,8 +41,6 @@ def drive_lammps(lammps: Any, committee: Committee, elements: Sequence[str], *, 
         symbol of every atom type, in order
     fix_id
         name of the fix
-
-    Where the committee fails in the midst of a run, its message goes to stderr and the run ends with forces of nan.
 
     Raises
     ------

@@ -81,7 +81,11 @@ def train_committee(
     Raises
     ------
     PotentialError
-        if labels are missing, not finite or given twice, or training diverges
+        if labels are missing, not finite or given twice, atoms lie on one place, or training diverges
+    StructureError
+        if a structure carries no labels, or labels of a wrong shape
+    TheoryError
+        if labels come from different theories
     CheckpointError
         if a checkpoint is damaged
     """
