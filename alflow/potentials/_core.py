@@ -13,8 +13,9 @@ import torch
 from alflow.potentials._blocks import blocks_of
 from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import Engine, choose_engine
-from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList, Repulsion
+from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList
 from alflow.potentials._network import CommitteeNetwork, Constants
+from alflow.potentials._repulsion import Repulsion
 from alflow.structures import element_symbol
 
 if TYPE_CHECKING:

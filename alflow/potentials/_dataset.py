@@ -12,7 +12,8 @@ from ase import Atoms
 
 from alflow.errors import PotentialError, StructureError, TheoryError
 from alflow.potentials._engine import Batch
-from alflow.potentials._geometry import VOIGT, EdgeList, Repulsion
+from alflow.potentials._geometry import VOIGT, EdgeList
+from alflow.potentials._repulsion import Repulsion
 from alflow.structures import LabelledStructure, neighbour_list
 
 if TYPE_CHECKING:

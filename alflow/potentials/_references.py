@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from alflow.potentials._geometry import EdgeList, Repulsion
+from alflow.potentials._geometry import EdgeList
 from alflow.potentials._network import Constants
 from alflow.potentials._radial import INNER_FRACTION, bond_lengths, radial_basis
+from alflow.potentials._repulsion import Repulsion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,11 +14,12 @@ from alflow.potentials._committee import NativeCommittee
 from alflow.potentials._core import CommitteeCore
 from alflow.potentials._dataset import TrainingSet, as_examples
 from alflow.potentials._engine import DTYPES
-from alflow.potentials._geometry import EdgeList, Repulsion
+from alflow.potentials._geometry import EdgeList
 from alflow.potentials._network import CommitteeNetwork
 from alflow.potentials._optimiser import OptimiserState
 from alflow.potentials._references import derive_constants
 from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
+from alflow.potentials._repulsion import Repulsion
 from alflow.potentials._spec import CommitteeSpec, TrainingSpec
 from alflow.potentials._targets import Targets
 from alflow.potentials._trainer import Trainer, TrainerState

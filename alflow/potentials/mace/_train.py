@@ -17,10 +17,11 @@ from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._dataset import TrainingSet, as_examples
 from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import DTYPES
-from alflow.potentials._geometry import EdgeList, Repulsion
+from alflow.potentials._geometry import EdgeList
 from alflow.potentials._optimiser import OptimiserState
 from alflow.potentials._references import SMALLEST_SCALE, fit_references
 from alflow.potentials._report import TrainingProgress, TrainingReport
+from alflow.potentials._repulsion import Repulsion
 from alflow.potentials._spec import TrainingSpec
 from alflow.potentials._targets import Targets
 from alflow.potentials._train import choose_held_out, member_shares, summarise_errors
