@@ -217,6 +217,13 @@ class Trainer:
         return learning_rate(self.peak, state.optimiser.step, self.training.warmup_steps, fraction)
 
     def _gains_nothing(self, state: TrainerState) -> bool:
+        """Whether held-out structures have not gained for long enough.
+
+        Not before the training weighs energies as much as the judgement of held-out structures does, for until then
+        these may lose while all goes well.
+        """
+        if not self._warm and self._fraction(state, 0) < self.training.energy_ramp:
+            return False
         since = state.optimiser.step - state.best_look
         return state.looks_since_best >= self.training.patience and since >= PATIENCE_SHARE * state.optimiser.step
 

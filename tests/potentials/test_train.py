@@ -133,7 +133,13 @@ def test_held_out_structures_stay_held_out_when_more_are_added(labelled: list[At
 
 
 OVERFITTING = TrainingSpec(
-    max_epochs=200, validate_every=1, patience=2, learning_rate=0.05, warmup_steps=0, checkpoint_seconds=0.0
+    max_epochs=200,
+    validate_every=1,
+    patience=2,
+    learning_rate=0.05,
+    warmup_steps=0,
+    energy_ramp=0.0,
+    checkpoint_seconds=0.0,
 )
 
 
