@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -145,10 +145,18 @@ def _train_native(
     from alflow.potentials._train import train_committee
 
     rest.pop("directory")
-    initial = rest.pop("initial")
-    return train_committee(
-        train, spec, training, initial=initial if isinstance(initial, NativeCommittee) else None, **rest
-    )
+    given = rest.pop("initial")
+    initial = given if isinstance(given, NativeCommittee) else None
+    return _noting(given, initial, train_committee(train, spec, training, initial=initial, **rest))
+
+
+def _noting(given: Committee | None, used: Committee | None, made: Any) -> TrainedCommittee:
+    """Let the report say where an earlier committee was of no use."""
+    if given is not used:
+        note = "started from scratch: the earlier committee is of another kind"
+        made = replace(made, report=replace(made.report, warm_start=note))
+    committee: TrainedCommittee = made
+    return committee
 
 
 def _load_native(path: Path) -> TrainedCommittee:
@@ -169,10 +177,9 @@ def _train_mace(
 ) -> TrainedCommittee:
     from alflow.potentials.mace import MaceCommittee, train_mace_committee
 
-    initial = rest.pop("initial")
-    return train_mace_committee(
-        train, spec, training, initial=initial if isinstance(initial, MaceCommittee) else None, **rest
-    )
+    given = rest.pop("initial")
+    initial = given if isinstance(given, MaceCommittee) else None
+    return _noting(given, initial, train_mace_committee(train, spec, training, initial=initial, **rest))
 
 
 def _load_mace(path: Path) -> TrainedCommittee:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.emt import EMT
 
 from alflow.errors import CheckpointError, ConfigError, PotentialError
 from alflow.potentials import (
+    CalculatorCommittee,
     CommitteeSpec,
     MaceSpec,
     NativeCommittee,
@@ -54,6 +56,22 @@ def test_the_native_kind_trains_and_loads(committee: NativeCommittee, labelled: 
     trained.save(tmp_path / "a")
     for read in (kind.load(tmp_path / "a"), load_committee(tmp_path / "a")):
         np.testing.assert_array_equal(read.predict(labelled).energy, trained.predict(labelled).energy)
+
+
+def test_an_earlier_committee_of_another_kind_is_told(labelled: list[Atoms], tmp_path: Path) -> None:
+    trained = potential_kind("native").train(
+        [LabelledStructure.from_atoms(a) for a in labelled[:4]],
+        CommitteeSpec(channels=4, l_max=1, n_members=2),
+        TrainingSpec(max_epochs=1),
+        targets=Targets(),
+        initial=CalculatorCommittee([EMT(), EMT()], ["Ni", "Pt"]),
+        seed=0,
+        checkpoint_dir=None,
+        progress=None,
+        directory=tmp_path,
+    )
+    assert trained.report is not None
+    assert trained.report.warm_start == "started from scratch: the earlier committee is of another kind"
 
 
 def test_an_unknown_kind_is_named() -> None:
