@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,4 +193,6 @@ def _dated(url: str) -> Path:
         source = Path(name.partition(":///")[2])
     else:
         source = Path.cwd() / f"{name.rpartition('/')[2] or 'ledger'}.dump"
-    return source.with_name(f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}{source.suffix or '.db'}")
+    stem, suffix = f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}", source.suffix or ".db"
+    names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))  # two within a second
+    return next(path for name in names if not (path := source.with_name(f"{name}{suffix}")).exists())

@@ -38,6 +38,8 @@ def test_backup_names_itself(alflow: Run, campaign: Campaign, backend: str) -> N
     database, suffix = ("ni-pt", "db") if backend == "sqlite" else (campaign.url.rpartition("/")[2], "dump")
     assert re.fullmatch(rf"{database}-\d{{8}}-\d{{6}}\.{suffix}", path.name)
     assert path.stat().st_size > 10_000
+    others = {alflow("db", "backup", "--json").json()["backup"] for _ in range(3)}  # some within one second
+    assert len({str(path), *others}) == 4
 
 
 def test_upgrade_of_a_current_ledger_changes_nothing(alflow: Run, campaign: Campaign) -> None:
