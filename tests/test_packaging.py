@@ -29,8 +29,7 @@ FORBIDDEN = {
     "torch-sim-atomistic": "its current API needs Python 3.12",
     "torch-sim": "its current API needs Python 3.12",
 }
-#: programs of the user's own: one is run by a labeler, the other drives or is driven; the library imports neither
-COPYLEFT_PROGRAMS = {"gpaw", "lammps"}
+COPYLEFT_PROGRAMS = {"gpaw"}  # run by a labeler as a code of its own, never imported by the library
 
 
 @pytest.fixture(scope="module")

