@@ -208,7 +208,7 @@ class EdgeFunctions:
 
         The angular functions are :math:`Y_{lm} / (l + 1)`: with weights of one size the density of a network is a
         smooth function of the angles, and turns quickly only where the data ask for it. On molybdenum it delays
-        overfitting and cuts the energy error by a third, measured.
+        overfitting, and the energy error fell from 4.2 to 3.0 meV/atom, one run of each.
         """
         vectors = torch.from_numpy(edges.vectors).to(dtype)
         distances = vectors.norm(dim=1)
