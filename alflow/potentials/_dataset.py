@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,14 +12,12 @@ from ase import Atoms
 
 from alflow.errors import PotentialError, StructureError, TheoryError
 from alflow.potentials._engine import Batch
-from alflow.potentials._geometry import VOIGT, EdgeList
+from alflow.potentials._geometry import VOIGT, AtomTable, EdgeList
 from alflow.potentials._repulsion import Repulsion
 from alflow.structures import LabelledStructure, neighbour_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from alflow.potentials._core import CommitteeCore
 
 
 LARGEST_ENERGY = 1e7
@@ -154,12 +152,31 @@ class _Prepared:
     volume: float
 
 
+class Trainable(Protocol):
+    """What is asked of the core of a committee to train it, the native or another."""
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(K, P)."""
+
+    @property
+    def references(self) -> NDArray[np.float64]:
+        """(n_elements,), eV."""
+
+    @property
+    def engine(self) -> Any:
+        """An :class:`Engine`, for batches of its own kind."""
+
+    def reference_sum(self, atoms: AtomTable) -> NDArray[np.float64]:
+        """Sum of the reference energies of every structure, (n,), eV."""
+
+
 class TrainingSet:
     """Prepared examples; batches of them in any order."""
 
     def __init__(
         self,
-        core: CommitteeCore,
+        core: Trainable,
         examples: Sequence[LabelledStructure],
         edges: Sequence[EdgeList],
         repulsions: Sequence[Repulsion],
@@ -177,7 +194,7 @@ class TrainingSet:
         return np.array([item.n_atoms for item in self._items])
 
     @staticmethod
-    def _prepare(core: CommitteeCore, example: LabelledStructure, edges: EdgeList, push: Repulsion) -> _Prepared:
+    def _prepare(core: Trainable, example: LabelledStructure, edges: EdgeList, push: Repulsion) -> _Prepared:
         p, volume = example.properties, example.structure.volume
         virial = np.zeros(6)
         has_stress = p.stress is not None and volume > 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._prediction import Prediction
+    from alflow.potentials._protocol import Committee
     from alflow.structures import LabelledStructure
 
 
@@ -97,7 +98,7 @@ def train_committee(
     edges = [EdgeList.of(e.structure, numbers, spec.r_max) for e in examples]
     repulsions = [Repulsion.of(e, active=spec.repulsion) for e in edges]
     held_out = choose_held_out(examples, training)
-    share = member_shares(len(examples), held_out, spec, training, seed)
+    share = member_shares(len(examples), held_out, spec.n_members, training, seed)
 
     learned = np.setdiff1d(np.arange(len(examples)), held_out)
     constants, references = derive_constants(
@@ -121,7 +122,7 @@ def train_committee(
     is_warm = warm is not None and warm.core is not None
 
     data = TrainingSet(core, examples, edges, repulsions)
-    trainer = Trainer(core.engine, data, share, held_out, training, targets, seed=seed, warm=is_warm)
+    trainer = Trainer(core.engine, data, share, learned, held_out, training, targets, seed=seed, warm=is_warm)
     state = TrainerState(optimiser=OptimiserState.start(core.weights))
     save = None
     if checkpoint_dir is not None:
@@ -137,7 +138,7 @@ def train_committee(
     )
     trained = trained.learn_familiar([edges[i] for i in learned])
     committee = NativeCommittee(core=trained, targets=targets, seed=seed)
-    report = _report(committee, examples, held_out, share, state, note)
+    report = training_report(committee, core.references, examples, learned, held_out, share, state, note)
     return NativeCommittee(core=trained, targets=targets, report=report, seed=seed)
 
 
@@ -160,7 +161,7 @@ def choose_held_out(examples: Sequence[LabelledStructure], training: TrainingSpe
 
 
 def member_shares(
-    n: int, held_out: NDArray[np.int64], spec: CommitteeSpec, training: TrainingSpec, seed: int
+    n: int, left_out: NDArray[np.int64], n_members: int, training: TrainingSpec, seed: int
 ) -> NDArray[np.float64]:
     """Weight (K, n) of every structure for every member, mean 1 over the training structures of a member.
 
@@ -168,31 +169,29 @@ def member_shares(
     member loses a structure altogether. Gamma weights of variance 1/4, where Rubin's exponential ones have 1: the mean
     of the members erred less and their spread ranked errors as well, in one run of each on silicon.
     """
-    share = np.ones((spec.n_members, n))
-    if n >= training.bootstrap_from and spec.n_members > 1:
+    share = np.ones((n_members, n))
+    if n >= training.bootstrap_from and n_members > 1:
         share = np.stack(
-            [
-                np.random.default_rng([seed, member, 3]).gamma(BOOTSTRAP_SHAPE, size=n)
-                for member in range(spec.n_members)
-            ]
+            [np.random.default_rng([seed, member, 3]).gamma(BOOTSTRAP_SHAPE, size=n) for member in range(n_members)]
         )
-    share[:, held_out] = 0.0
-    normalised: NDArray[np.float64] = share * (n - len(held_out)) / share.sum(axis=1, keepdims=True)
+    share[:, left_out] = 0.0
+    normalised: NDArray[np.float64] = share * (n - len(left_out)) / share.sum(axis=1, keepdims=True)
     return normalised
 
 
-def _report(
-    committee: NativeCommittee,
+def training_report(
+    committee: Committee,
+    references: NDArray[np.float64],
     examples: Sequence[LabelledStructure],
+    learned: NDArray[np.int64],
     held_out: NDArray[np.int64],
     share: NDArray[np.float64],
     state: TrainerState,
     note: str,
 ) -> TrainingReport:
-    learned = np.setdiff1d(np.arange(len(examples)), held_out)
+    """Errors of a committee fresh from training, and how it was trained."""
     prediction = committee.predict([e.structure for e in examples])
     validation = prediction[held_out] if len(held_out) else None
-    references = dict(zip(committee.elements, (float(x) for x in committee.core.references), strict=True))
     return TrainingReport(
         n_train=len(examples),
         held_out=tuple(int(i) for i in held_out),
@@ -202,7 +201,7 @@ def _report(
         validation=None if validation is None else summarise_errors(validation, [examples[i] for i in held_out]),
         member_weights=share,
         held_out_prediction=validation,
-        reference_energies=references,
+        reference_energies=dict(zip(committee.elements, (float(x) for x in references), strict=True)),
         warm_start=note,
         history=tuple(state.history),
     )

@@ -89,9 +89,9 @@ class Trainer:
     data
         all examples
     share
-        (K, n) weight of every example for every member; zero where held out
-    held_out
-        indices of the held-out examples
+        (K, n) weight of every example for every member
+    learned, held_out
+        indices of the examples to learn from and of those to judge by
     training, targets
         settings
     seed
@@ -105,6 +105,7 @@ class Trainer:
         engine: Engine,
         data: TrainingSet,
         share: NDArray[np.float64],
+        learned: NDArray[np.int64],
         held_out: NDArray[np.int64],
         training: TrainingSpec,
         targets: Targets,
@@ -114,8 +115,7 @@ class Trainer:
     ) -> None:
         self.engine, self.data, self.training, self.targets, self.seed = engine, data, training, targets, seed
         self.share = torch.from_numpy(share).to(data.dtype)
-        self.held_out = held_out
-        self.rows = np.setdiff1d(np.arange(len(data)), held_out)
+        self.rows, self.held_out = learned, held_out
         self.steps_per_epoch = math.ceil(len(self.rows) / training.batch_size)
         steps = training.warm_steps if warm else training.steps
         self.n_epochs = training.max_epochs or max(1, math.ceil(steps / self.steps_per_epoch))

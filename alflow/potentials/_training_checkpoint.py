@@ -18,8 +18,10 @@ from alflow.potentials._optimiser import OptimiserState
 from alflow.potentials._trainer import TrainerState
 
 if TYPE_CHECKING:
-    from alflow.potentials._core import CommitteeCore
-    from alflow.potentials._spec import CommitteeSpec, TrainingSpec
+    from pydantic import BaseModel
+
+    from alflow.potentials._dataset import Trainable
+    from alflow.potentials._spec import TrainingSpec
     from alflow.potentials._targets import Targets
     from alflow.structures import LabelledStructure
 
@@ -30,11 +32,11 @@ STATE = tuple(f.name for f in fields(TrainerState) if f.name not in {"optimiser"
 
 def fingerprint_of(
     examples: Sequence[LabelledStructure],
-    spec: CommitteeSpec,
+    spec: BaseModel,
     training: TrainingSpec,
     targets: Targets,
     seed: int,
-    core: CommitteeCore,
+    core: Trainable,
 ) -> str:
     """Everything that decides the result of a training, as one hash: only the same call may go on from a checkpoint."""
     digest = hashlib.sha256(f"{FORMAT} {VERSION} {torch.__version__} {seed}".encode())

@@ -20,11 +20,11 @@ from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._optimiser import OptimiserState
 from alflow.potentials._references import SMALLEST_SCALE, fit_references
-from alflow.potentials._report import TrainingProgress, TrainingReport
+from alflow.potentials._report import TrainingProgress
 from alflow.potentials._repulsion import Repulsion
 from alflow.potentials._spec import TrainingSpec
 from alflow.potentials._targets import Targets
-from alflow.potentials._train import choose_held_out, member_shares, summarise_errors
+from alflow.potentials._train import choose_held_out, member_shares, training_report
 from alflow.potentials._trainer import Trainer, TrainerState
 from alflow.potentials._training_checkpoint import TrainingCheckpoint, fingerprint_of
 from alflow.potentials.mace._committee import MaceCommittee, MaceCore
@@ -104,20 +104,17 @@ def train_mace_committee(
     learned = np.setdiff1d(np.flatnonzero(matter), held_out)
     if not len(learned):
         raise PotentialError("there is nothing to train on but isolated atoms: give structures in which atoms meet")
-    shaped: Any = spec  # what is asked of it here is n_members, which both kinds of spec have
-    ignored = np.setdiff1d(np.arange(len(examples)), learned)
-    share = member_shares(len(examples), ignored, shaped, training, seed)
+    left_out = np.setdiff1d(np.arange(len(examples)), learned)
+    share = member_shares(len(examples), left_out, spec.n_members, training, seed)
 
     # isolated atoms stand in the data, so that indices are those of the caller, but in no batch
-    like_native: Any = core  # TrainingSet and fingerprint ask for weights, references, engine: a MaceCore has these
-    like_engine: Any = core.engine
-    data = TrainingSet(like_native, examples, edges, [Repulsion.of(e, active=False) for e in edges])
-    trainer = Trainer(like_engine, data, share, ignored, training, targets, seed=seed, warm=bool(note))
-    trainer.held_out = held_out
+    data = TrainingSet(core, examples, edges, [Repulsion.of(e, active=False) for e in edges])
+    engine: Any = core.engine  # its batches are of another kind than those of the native engines
+    trainer = Trainer(engine, data, share, learned, held_out, training, targets, seed=seed, warm=bool(note))
     state = TrainerState(optimiser=OptimiserState.start(core.weights))
     save = None
     if checkpoint_dir is not None:
-        call = f"{fingerprint_of(examples, shaped, training, targets, seed, like_native)} {digest}"
+        call = f"{fingerprint_of(examples, spec, training, targets, seed, core)} {digest}"
         checkpoint = TrainingCheckpoint(Path(checkpoint_dir), hashlib.sha256(call.encode()).hexdigest())
         state = checkpoint.load() or state
         save = checkpoint.save
@@ -126,7 +123,8 @@ def train_mace_committee(
     core = replace(core, weights=state.result)
     core = replace(core, familiar=_familiar(core, [edges[i] for i in learned]))
     committee = MaceCommittee(core=core, targets=targets, seed=seed)
-    return replace(committee, report=_report(committee, examples, learned, held_out, share, state, note))
+    report = training_report(committee, core.references, examples, learned, held_out, share, state, note)
+    return replace(committee, report=report)
 
 
 def foundation_committee(
@@ -265,29 +263,3 @@ def _trainable(module: MaceModule, spec: MaceSpec) -> list[str]:
     if spec.foundation is not None and spec.tune == "readouts":
         return [name for name in names if name.startswith("model.readouts.")]
     return names
-
-
-def _report(
-    committee: MaceCommittee,
-    examples: Sequence[LabelledStructure],
-    learned: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    share: NDArray[np.float64],
-    state: TrainerState,
-    note: str,
-) -> TrainingReport:
-    prediction = committee.predict([e.structure for e in examples])
-    validation = prediction[held_out] if len(held_out) else None
-    return TrainingReport(
-        n_train=len(examples),
-        held_out=tuple(int(i) for i in held_out),
-        epochs=state.epoch,
-        cpu_seconds=state.cpu_seconds,
-        train=summarise_errors(prediction[learned], [examples[i] for i in learned]),
-        validation=None if validation is None else summarise_errors(validation, [examples[i] for i in held_out]),
-        member_weights=share,
-        held_out_prediction=validation,
-        reference_energies=dict(zip(committee.elements, (float(x) for x in committee.core.references), strict=True)),
-        warm_start=note,
-        history=tuple(state.history),
-    )
