@@ -18,7 +18,9 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from alflow import native
 from alflow.errors import PotentialError
+from alflow.native import KernelsUnavailableError, cache_folder, find_compiler
 from alflow.potentials import CommitteeSpec, TrainingSpec, train_committee
 from alflow.potentials import _engine as engine_module
 from alflow.potentials._engine import (
@@ -30,14 +32,7 @@ from alflow.potentials._engine import (
     why_no_kernels,
 )
 from alflow.potentials._network import NetworkOutput
-from alflow.potentials.kernels import (
-    KernelShape,
-    KernelsUnavailableError,
-    _compile,
-    cache_folder,
-    find_compiler,
-    load_kernels,
-)
+from alflow.potentials.kernels import KernelShape, load_kernels
 from tests.potentials.test_kernels import Case
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler here: plain torch does the work")
@@ -48,7 +43,14 @@ F64 = torch.float64
 @pytest.fixture
 def forget() -> Iterator[None]:
     """What a process remembers of its compiler is forgotten before and after."""
-    caches = (load_kernels, why_no_kernels, engine_module._say_once, _compile._version, _compile._private_folder)
+    caches = (
+        load_kernels,
+        native.load_library,
+        native._version,
+        native._private_folder,
+        why_no_kernels,
+        engine_module._say_once,
+    )
     for cached in caches:
         cached.cache_clear()
     yield

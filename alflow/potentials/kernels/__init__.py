@@ -5,8 +5,8 @@ compiler is looked for, the result is compared with the plain network before its
 network works on its own, several times slower.
 """
 
-from alflow.potentials.kernels._compile import KernelsUnavailableError, cache_folder, find_compiler, load_kernels
-from alflow.potentials.kernels._generate import KernelShape, source
+from alflow.native import KernelsUnavailableError, find_compiler
+from alflow.potentials.kernels._generate import KernelShape, load_kernels, source
 from alflow.potentials.kernels._operations import (
     Density,
     EdgeTensors,
@@ -25,7 +25,6 @@ __all__ = [
     "Message",
     "MessageTangent",
     "Products",
-    "cache_folder",
     "density",
     "density_tangent",
     "find_compiler",

@@ -15,12 +15,15 @@ tangent_adjoint    of both: :math:`\bar x_p = \sum c_{rpq} (\bar z_r x_q + \bar{
 
 from __future__ import annotations
 
+import ctypes
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from alflow.equivariant import ChannelwiseProduct, clebsch_gordan, n_components
+from alflow.native import load_library
 
 KINDS = ("value", "adjoint", "tangent", "tangent_adjoint")
 
@@ -44,6 +47,12 @@ class KernelShape:
     l_hidden: int
     n_radial: int
     single: bool
+
+
+@cache
+def load_kernels(shape: KernelShape) -> ctypes.CDLL:
+    """Load the kernels of a shape; raises KernelsUnavailableError as :func:`alflow.native.load_library` does."""
+    return load_library(source(shape))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""Compile the kernels with the machine's own compiler, once, and load them."""
+"""C++ that the machine's own compiler turns into a library, once, where it has one.
+
+Whatever is written in C++ also exists in plain Python, which defines its meaning and does the work where there is no
+compiler; nobody needs one for a right result.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,26 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from alflow.potentials.kernels._generate import KernelShape, source
+from alflow.errors import UserError
 
+SWITCH = "ALFLOW_KERNELS"
+"""Environment variable: ``auto`` (the default) or ``off``."""
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp-simd", "-std=c++17", "-shared", "-fPIC", "-w")
 SECONDS = 300
-"""A compiler that takes longer hangs; it needs about five."""
+"""A compiler that takes longer hangs; our sources need about five."""
 
 
 class KernelsUnavailableError(Exception):
-    """There are no kernels, and why; the plain network does the work."""
+    """There are no kernels, and why; plain Python does the work."""
+
+
+def kernels_wanted() -> bool:
+    """Whether ``ALFLOW_KERNELS`` allows compiled code; raises UserError where it has no meaning."""
+    wanted = os.environ.get(SWITCH, "auto")
+    if wanted not in {"auto", "off"}:
+        raise UserError(f"{SWITCH} is {wanted!r}; write auto (kernels where possible) or off (plain Python)")
+    return wanted == "auto"
 
 
 def find_compiler() -> str | None:
@@ -32,8 +46,8 @@ def find_compiler() -> str | None:
 
 
 @cache
-def load_kernels(shape: KernelShape) -> ctypes.CDLL:
-    """Load the kernels of a shape, compiled now if they are not in the cache.
+def load_library(text: str) -> ctypes.CDLL:
+    """Load the library of a source text, compiled now if it is not in the cache.
 
     The cache is ``alflow/kernels`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; its files are named by a hash of source,
     flags, compiler and processor, and appear complete or not at all, so processes may share it.
@@ -50,7 +64,6 @@ def load_kernels(shape: KernelShape) -> ctypes.CDLL:
             f"the variable CXX names {wanted!r}, which is no program here" if wanted else "no C++ compiler was found"
         )
         raise KernelsUnavailableError(f"{named} (install g++, or name a compiler in the variable CXX)")
-    text = source(shape)
     flags = [*FLAGS, "-mcpu=native" if platform.machine() in {"aarch64", "arm64"} else "-march=native"]
     identity = "\n".join([text, *flags, _version(compiler), _processor()])
     name = hashlib.sha256(identity.encode()).hexdigest()[:20]
