@@ -10,7 +10,7 @@ from alflow.structures._isometry import Isometry
 from alflow.structures._neighbours import SAME_PLACE, Neighbours, complete_cell, neighbour_list, neighbours_of
 from alflow.structures._policy import DuplicatePolicy, Relation
 from alflow.structures._properties import LabelledStructure, Properties
-from alflow.structures._readers import read_structures
+from alflow.structures._readers import Frame, frames_of, read_structures
 from alflow.structures._structure import Structure, atomic_number, element_symbol
 from alflow.structures._symmetry import space_group
 from alflow.structures._transfer import transfer_properties
@@ -20,6 +20,7 @@ __all__ = [
     "DuplicateIndex",
     "DuplicatePolicy",
     "Fingerprint",
+    "Frame",
     "Isometry",
     "LabelledStructure",
     "Match",
@@ -33,6 +34,7 @@ __all__ = [
     "find_duplicates",
     "find_isometry",
     "fingerprint",
+    "frames_of",
     "leading_bounds",
     "neighbour_list",
     "neighbours_of",

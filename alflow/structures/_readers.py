@@ -12,8 +12,10 @@ import itertools
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from io import StringIO
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,6 +50,36 @@ _PARSE_ERRORS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """One structure of a file as it stands there; :meth:`load` parses it.
+
+    Parameters
+    ----------
+    path, number
+        the file, and which of its structures this is, from 0
+    share
+        how much of the file has been gone through, 0 to 1
+    text
+        the frame as it stands in the file, ending with a line break, where the format is extended XYZ; else None
+    parse
+        makes the structure of it, unchecked
+    """
+
+    path: Path
+    number: int
+    share: float
+    text: str | None
+    parse: Callable[[], Atoms]
+
+    def load(self) -> Atoms:
+        """Parse and check; raises StructureError, which names file and frame."""
+        with _named(self.path, self.number):
+            atoms = self.parse()
+            _check(atoms)
+        return atoms
+
+
 def read_structures(
     path: str | Path, *, max_structures: int | None = None, index: int | str | slice = ":"
 ) -> Iterator[Atoms]:
@@ -61,7 +93,8 @@ def read_structures(
     max_structures
         refuse to give more than this many
     index
-        which ones: a number, a slice, or the text of either (``-1``, ``":100"``, ``"::10"``)
+        which ones: a number, a slice, or the text of either (``-1``, ``":100"``, ``"::10"``); frames that it leaves out
+        are not parsed
 
     Yields
     ------
@@ -75,23 +108,57 @@ def read_structures(
         occupied sites, or holds numbers that are not finite and plausible; it names the file and the frame
     """
     path = Path(path)
+    frames = frames_of(path)
+    for given, frame in enumerate(_choose(frames, _as_slice(index, path))):
+        if max_structures is not None and given >= max_structures:
+            raise StructureError(
+                f"{path}: more than {max_structures} structures; raise the limit or choose some of them by an index"
+            )
+        yield frame.load()
+
+
+def frames_of(path: str | Path) -> Iterator[Frame]:
+    """Go through a file of structures without parsing them: to skip, count or copy some, or to go on after a bad one.
+
+    Parameters
+    ----------
+    path
+        as for :func:`read_structures`
+
+    Yields
+    ------
+    Frame
+        in the order of the file
+
+    Raises
+    ------
+    StructureError
+        for a format that is not on the list, a file that is too large or holds no structure, and for damage after which
+        the next frame cannot be found; damage within a frame is an error of its :meth:`Frame.load`
+    """
+    path = Path(path)
     reader, largest = _reader(path)
     if not path.is_file():
         raise StructureError(f"{path}: no such file")
     size = path.stat().st_size
     if size > largest:
         raise StructureError(f"{path}: {size / 1e6:.0f} MB; files of this format are read up to {largest / 1e6:.0f} MB")
-    wanted = _as_slice(index, path)
-    frames = _checked(reader(path), path)
-    for given, atoms in enumerate(_choose(frames, wanted)):
-        if max_structures is not None and given >= max_structures:
-            raise StructureError(
-                f"{path}: more than {max_structures} structures; raise the limit or choose some of them by an index"
-            )
-        yield atoms
+    frames = reader(path)
+    for number in itertools.count():
+        with _named(path, number):
+            found = next(frames, None)
+        if found is None and number == 0:
+            raise StructureError(f"{path}: it holds no structure")
+        if found is None:
+            return
+        parse, text, share = found
+        yield Frame(path=path, number=number, share=share, text=text, parse=parse)
 
 
-def _reader(path: Path) -> tuple[Callable[[Path], Iterator[Atoms]], int]:
+_Found = tuple[Callable[[], Atoms], str | None, float]  # what parses it, its text, the share of the file
+
+
+def _reader(path: Path) -> tuple[Callable[[Path], Iterator[_Found]], int]:
     name, suffix = path.name.lower(), path.suffix.lower()
     if name.removesuffix(".gz").endswith((".xyz", ".extxyz")):
         return _read_extxyz, MAX_FILE_BYTES
@@ -121,31 +188,24 @@ def _as_slice(index: int | str | slice, path: Path) -> slice:
     return index
 
 
-def _choose(frames: Iterator[Atoms], wanted: slice) -> Iterator[Atoms]:
+def _choose(frames: Iterator[Frame], wanted: slice) -> Iterator[Frame]:
     if any(part is not None and part < 0 for part in (wanted.start, wanted.stop, wanted.step)):
         return iter(list(frames)[wanted])
     return itertools.islice(frames, wanted.start, wanted.stop, wanted.step)
 
 
-def _checked(frames: Iterator[Atoms], path: Path) -> Iterator[Atoms]:
-    """Check every frame, and name file and frame in whatever goes wrong."""
-    for number in itertools.count():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what matters in a file is an error here; the rest is ASE's small talk
-                atoms = next(frames, None)
-            if atoms is not None:
-                _check(atoms)
-        except StructureError as error:
-            raise StructureError(f"{path}, frame {number}: {error}") from error
-        except _PARSE_ERRORS as error:
-            detail = str(error) or type(error).__name__
-            raise StructureError(f"{path}, frame {number}: cannot be read ({detail})") from error
-        if atoms is None and number == 0:
-            raise StructureError(f"{path}: it holds no structure")
-        if atoms is None:
-            return
-        yield atoms
+@contextmanager
+def _named(path: Path, number: int) -> Iterator[None]:
+    """Name file and frame in whatever goes wrong."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters in a file is an error here; the rest is ASE's small talk
+            yield
+    except StructureError as error:
+        raise StructureError(f"{path}, frame {number}: {error}") from error
+    except _PARSE_ERRORS as error:
+        detail = str(error) or type(error).__name__
+        raise StructureError(f"{path}, frame {number}: cannot be read ({detail})") from error
 
 
 def _check(atoms: Atoms) -> None:
@@ -161,12 +221,13 @@ def _check(atoms: Atoms) -> None:
 # -- extended XYZ ------------------------------------------------------------------------------------------------------
 
 
-def _read_extxyz(path: Path) -> Iterator[Atoms]:
-    from ase.io.extxyz import read_extxyz
-
+def _read_extxyz(path: Path) -> Iterator[_Found]:
     # Read forward only: to seek in a compressed file, as ASE does, costs the square of its length.
-    compressed = path.suffix.lower() == ".gz"
-    with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as file:
+    compressed, size = path.suffix.lower() == ".gz", max(path.stat().st_size, 1)
+    with (
+        path.open("rb") as raw,
+        TextIOWrapper(gzip.GzipFile(fileobj=raw) if compressed else raw, encoding="utf-8") as file,
+    ):
         line = 0
         while True:
             header = _line(file)
@@ -184,7 +245,15 @@ def _read_extxyz(path: Path) -> Iterator[Atoms]:
             if not rows[-1].strip():
                 raise StructureError(f"the file ends within the frame that starts in line {line}")
             line += n_atoms + 1
-            yield next(iter(read_extxyz(StringIO("".join([header, *rows])), index=slice(0, 1))))
+            text = "".join([header, *rows])
+            text = text if text.endswith("\n") else text + "\n"
+            yield partial(_parse_extxyz, text), text, raw.tell() / size
+
+
+def _parse_extxyz(text: str) -> Atoms:
+    from ase.io.extxyz import read_extxyz
+
+    return next(iter(read_extxyz(StringIO(text), index=slice(0, 1))))
 
 
 def _line(file: TextIO) -> str:
@@ -197,29 +266,38 @@ def _line(file: TextIO) -> str:
 # -- CIF and POSCAR ----------------------------------------------------------------------------------------------------
 
 
-def _read_cif(path: Path) -> Iterator[Atoms]:
+def _read_cif(path: Path) -> Iterator[_Found]:
     from ase.io.cif import iread_cif
     from ase.spacegroup.spacegroup import SpacegroupError
 
     with path.open(encoding="utf-8", errors="replace") as file:
         try:
             for atoms in iread_cif(file, slice(None)):
-                mixed = [site for site in atoms.info.get("occupancy", {}).values() if _partial(site)]
-                if mixed:
-                    raise StructureError(f"partially occupied sites ({mixed[0]}); order them first")
-                for key in ("spacegroup", "unit_cell", "occupancy"):
-                    atoms.info.pop(key, None)
-                atoms.arrays.pop("spacegroup_kinds", None)
-                yield atoms
+                yield partial(_plain, atoms), None, 1.0
         except SpacegroupError as error:
             raise StructureError(f"its space group cannot be understood: {error}") from error
+
+
+def _plain(atoms: Atoms) -> Atoms:
+    """Refuse partially occupied sites and drop what only a CIF knows."""
+    mixed = [site for site in atoms.info.get("occupancy", {}).values() if _partial(site)]
+    if mixed:
+        raise StructureError(f"partially occupied sites ({mixed[0]}); order them first")
+    for key in ("spacegroup", "unit_cell", "occupancy"):
+        atoms.info.pop(key, None)
+    atoms.arrays.pop("spacegroup_kinds", None)
+    return atoms
 
 
 def _partial(occupancy: dict[str, float]) -> bool:
     return len(occupancy) > 1 or any(abs(value - 1) > 1e-3 for value in occupancy.values())
 
 
-def _read_poscar(path: Path) -> Iterator[Atoms]:
+def _read_poscar(path: Path) -> Iterator[_Found]:
+    yield partial(_parse_poscar, path), None, 1.0
+
+
+def _parse_poscar(path: Path) -> Atoms:
     from ase.io.vasp import read_vasp
 
     text = path.read_text(encoding="utf-8")
@@ -235,7 +313,7 @@ def _read_poscar(path: Path) -> Iterator[Atoms]:
         raise StructureError(f"line 7 is {lines[6].strip()!r}; expected one number of atoms per element")
     atoms = read_vasp(StringIO(text))
     atoms.set_constraint()
-    yield atoms
+    return atoms
 
 
 # -- ASE database ------------------------------------------------------------------------------------------------------
@@ -247,15 +325,17 @@ _COLUMNS = (
 _FLOATS = np.dtype("<f8")
 
 
-def _read_database(path: Path) -> Iterator[Atoms]:
+def _read_database(path: Path) -> Iterator[_Found]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'systems'").fetchone()
         if kind != ("table",):
             raise StructureError("this SQLite file is not an ASE database")
         connection.row_factory = sqlite3.Row
-        for row in connection.execute(f"SELECT {_COLUMNS} FROM systems ORDER BY id"):  # noqa: S608  a constant
-            yield _row_to_atoms(row)
+        total = connection.execute("SELECT count(*) FROM systems").fetchone()[0]
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM systems ORDER BY id")  # noqa: S608  a constant
+        for number, row in enumerate(rows, start=1):
+            yield partial(_row_to_atoms, row), None, number / total
 
 
 def _row_to_atoms(row: sqlite3.Row) -> Atoms:

@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from alflow.errors import StructureError
-from alflow.structures import LabelledStructure, Structure, _readers, read_structures
+from alflow.structures import LabelledStructure, Structure, _readers, frames_of, read_structures
 
 
 def labelled(a: float = 3.6) -> Atoms:
@@ -200,3 +200,49 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     for index in ("a", "1:2:3:4", ""):
         with pytest.raises(StructureError, match="neither a number nor a slice"):
             list(read_structures(tmp_path / "x.extxyz", index=index))
+
+
+def damaged(path: Path) -> str:
+    """Three frames, of which the middle one holds a letter where a number belongs; returns the text."""
+    write(path, [labelled(3.6), labelled(3.7), labelled(3.8)])
+    frames = path.read_text().split("\n4\n")
+    lines = frames[1].splitlines()
+    lines[1] = lines[1].replace(".", "x", 1)
+    frames[1] = "\n".join(lines)
+    path.write_text("\n4\n".join(frames))
+    return path.read_text()
+
+
+def test_frames_are_the_text_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.extxyz"
+    content = damaged(path)
+    frames = list(frames_of(path))
+    assert [frame.number for frame in frames] == [0, 1, 2]
+    assert "".join(str(frame.text) for frame in frames) == content
+    assert frames[-1].share == 1.0
+    assert frames[2].load().cell[0, 0] == pytest.approx(3.8)
+
+
+def test_a_bad_frame_is_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.extxyz"
+    damaged(path)
+    first, second, third = frames_of(path)
+    with pytest.raises(StructureError, match=r"x\.extxyz, frame 1: cannot be read"):
+        second.load()
+    assert [len(frame.load()) for frame in (first, third)] == [4, 4]
+
+
+def test_frames_that_an_index_leaves_out_are_not_parsed(tmp_path: Path) -> None:
+    damaged(tmp_path / "x.extxyz")
+    assert len(list(read_structures(tmp_path / "x.extxyz", index="::2"))) == 2
+    with pytest.raises(StructureError, match="frame 1"):
+        list(read_structures(tmp_path / "x.extxyz", index="1:"))
+
+
+def test_only_extended_xyz_has_a_text(tmp_path: Path) -> None:
+    write(tmp_path / "x.db", [labelled(), labelled()])
+    write(tmp_path / "x.cif", labelled())
+    write(tmp_path / "POSCAR", labelled())
+    for name, shares in (("x.db", [0.5, 1.0]), ("x.cif", [1.0]), ("POSCAR", [1.0])):
+        frames = list(frames_of(tmp_path / name))
+        assert [(frame.text, frame.share) for frame in frames] == [(None, share) for share in shares]
