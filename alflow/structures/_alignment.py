@@ -18,11 +18,12 @@ import numpy as np
 from alflow.structures._fingerprint import bucket
 from alflow.structures._frames import linear_maps
 from alflow.structures._isometry import Isometry
-from alflow.structures._lattice import measure, reduced_lattice
+from alflow.structures._lattice import measure
 from alflow.structures._motif import LOOSE, Motif, motif
 from alflow.structures._placement import Placement, Trial, nearest_sites
 from alflow.structures._policy import Relation
 from alflow.structures._superlattice import common_cell
+from alflow.structures.kernels import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,8 +89,7 @@ def _align_ordered(source: Motif, target: Motif, policy: DuplicatePolicy) -> Iso
         return _isometry(source, target, placement, policy, unit)
     if tried or not len(source.lattice):
         return None
-    pairs = compatible_sites(source, target, policy, unit)
-    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+    if not compatible_sites(source, target, policy, unit)[1]:
         return None
     return _align_common(source, target, policy, unit)
 
@@ -106,8 +106,8 @@ def _align_common(source: Motif, target: Motif, policy: DuplicatePolicy, unit: f
     unit = 1.0 / unit if turned_over else unit
     if coarse.n_sites % fine.n_sites:
         return None
-    pairs = compatible_sites(coarse, fine, policy, unit)
-    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+    pairs, complete = compatible_sites(coarse, fine, policy, unit)
+    if not complete:
         return None
     maps = linear_maps(
         coarse.lattice * unit,
@@ -138,27 +138,44 @@ def _common_scale(source: Motif, target: Motif, policy: DuplicatePolicy) -> floa
     return float(per_site ** (1.0 / 6.0))
 
 
-def compatible_sites(source: Motif, target: Motif, policy: DuplicatePolicy, unit: float) -> NDArray[np.bool_]:
-    """(n_source, n_target): pairs of sites whose species, surroundings and moments allow them to correspond."""
+def compatible_sites(
+    source: Motif, target: Motif, policy: DuplicatePolicy, unit: float
+) -> tuple[NDArray[np.bool_], bool]:
+    """(n_source, n_target) pairs of sites whose species, surroundings and moments allow them to correspond.
+
+    Also whether every site of both has a partner.
+    """
+    displacement = policy.max_displacement + source.deviation + target.deviation
+    shift = 2.0 * displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
+    strain = policy.max_strain * math.exp(2 * policy.max_strain)
+    moment = None if policy.moments is None else policy.moments * (1.0 + 1e-6)
+    kernels = compiled()
+    if kernels is not None:
+        return kernels.compatible_sites(
+            (source.numbers, target.numbers),
+            (source.rows, target.rows),
+            (source.lengths, target.lengths),
+            unit=unit,
+            shift=shift,
+            strain=strain,
+            moment=moment,
+        )
     pairs: NDArray[np.bool_] = source.numbers[:, None] == target.numbers[None]
     i, j = np.nonzero(pairs)
     mine, theirs = source.rows[i] * unit, target.rows[j] / unit
-    displacement = policy.max_displacement + source.deviation + target.deviation
-    shift = 2.0 * displacement * (1.0 + 2.0 * policy.max_strain) + _EPSILON
-    allowed = shift + policy.max_strain * math.exp(2 * policy.max_strain) * mine
-    good = (np.abs(mine - theirs) <= allowed).all(axis=1)
-    if policy.moments is not None:
-        good &= np.abs(source.lengths[i] - target.lengths[j]) <= policy.moments * (1.0 + 1e-6)
+    good = (np.abs(mine - theirs) <= shift + strain * mine).all(axis=1)
+    if moment is not None:
+        good &= np.abs(source.lengths[i] - target.lengths[j]) <= moment
     pairs[i[~good], j[~good]] = False
-    return pairs
+    return pairs, bool(pairs.any(axis=1).all() and pairs.any(axis=0).all())
 
 
 def _place(
     source: Motif, target: Motif, policy: DuplicatePolicy, unit: float, maps: NDArray[np.float64] | None = None
 ) -> tuple[int, Placement | None]:
     """How many linear maps there were, and the best placement of the source on the target."""
-    pairs = compatible_sites(source, target, policy, unit)
-    if not (pairs.any(axis=1).all() and pairs.any(axis=0).all()):
+    pairs, complete = compatible_sites(source, target, policy, unit)
+    if not complete:
         return 1, None
     copies = source.n_sites // target.n_sites
     lattices = source.lattice * unit, target.lattice / unit
@@ -203,11 +220,15 @@ def _best_placement(
     )
     linears, shifts = trial.starts(np.abs(source.rows[trial.order[0]] - target.rows).sum(axis=1))
     best: Placement | None = None
+
+    def better_than() -> float:
+        return math.inf if best is None else best.rms
+
     # one anchor at a time where the first match ends the search, more where all of them are wanted
     size = _BLOCK if policy.relation is Relation.IDENTICAL else min(_BLOCK, max(len(maps), 16))
     for start in range(0, len(linears), size):
         block = slice(start, start + size)
-        for placement in trial.placements(linears[block], shifts[block]):
+        for placement in trial.placements(linears[block], shifts[block], better_than):
             best = _better(best, placement, source, target, policy)
             if best is not None and best.rms <= _GOOD_ENOUGH * policy.rms_displacement:
                 return best
@@ -258,18 +279,15 @@ def _isometry(
     """The placement told for the structures as they were given, with every atom of both measured."""
     a, b = source.structure, target.structure
     linear, shift = placement.linear * unit * unit, placement.shift * unit
-    lattice_a, _ = reduced_lattice(a.cell[a.pbc])
-    lattice_b, _ = reduced_lattice(b.cell[b.pbc])
-    site_map, forward = _onto(a.positions @ linear + shift, a.numbers, b, lattice_b)
+    site_map, forward = _onto(a.positions @ linear + shift, a.numbers, b, target.box)
     back = np.linalg.inv(linear)
-    inverse_map, backward = _onto((b.positions - shift) @ back, b.numbers, a, lattice_a)
+    inverse_map, backward = _onto((b.positions - shift) @ back, b.numbers, a, source.box)
     sizes = [np.linalg.norm(forward, axis=1) / unit, np.linalg.norm(backward @ linear, axis=1) / unit]
     largest = max(placement.largest, *(float(size.max()) for size in sizes))
-    _, _, stretches = polar(placement.linear)
-    strain = float(np.abs(np.log(stretches)).max())
+    turn, stretch, stretches = polar(linear)
+    strain = float(np.abs(np.log(stretches / unit**2)).max())
     if largest > policy.max_displacement or strain > policy.max_strain + _EPSILON:
         return None
-    turn, stretch, _ = polar(linear)
     return Isometry(
         rotation=turn.T,
         translation=shift,
@@ -287,6 +305,9 @@ def _onto(
     points: NDArray[np.float64], numbers: NDArray[np.int64], structure: Structure, lattice: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(n,) atom of the structure under each point of the same species, and the (n, 3) way from it."""
+    kernels = compiled()
+    if kernels is not None:
+        return kernels.nearest_same(points, numbers, structure.positions, structure.numbers, lattice)
     same = numbers[:, None] == structure.numbers[None]
     nearest = np.empty(len(points), dtype=np.int64)
     gaps = np.empty((len(points), 3))

@@ -83,7 +83,9 @@ class _Shelf:
         rows = np.concatenate([self.order[first:last], np.arange(self.sorted_size, self.size)])
         leading = self.leading[rows]
         rows = np.sort(rows[((leading >= low) & (leading <= high)).all(axis=1)])
-        keep = compatible(fingerprint, self.vectors[rows], policy, self.leading[rows, 0])
+        if not len(rows):
+            return []
+        keep = compatible(fingerprint, self.vectors, rows, policy, self.leading[rows, 0])
         return [self.entries[row] for row in rows[keep]]
 
 

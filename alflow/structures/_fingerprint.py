@@ -18,7 +18,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from alflow.errors import StructureError
-from alflow.structures._lattice import heights, lattice_points, measure, reduced_lattice
+from alflow.structures._lattice import heights, inverse_of, lattice_points, measure, reduced_lattice
+from alflow.structures.kernels import MOST_SITES, compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ _MIN_NEIGHBOURS = 3
 _DENSE_LIMIT = 2_000_000
 _FLOAT32_SLACK = 1e-5
 _MAX_GROWTH = 60
+_SPACE = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,17 +99,26 @@ def bucket(structure: Structure) -> str:
 
 def fingerprint(structure: Structure) -> Fingerprint:
     """Fingerprint of a structure: the same for every cell, orientation, origin, order of atoms and mirror image."""
-    return fingerprint_of_rows(structure, site_rows(structure))
+    kernels = compiled()
+    if kernels is not None and structure.n_atoms <= MOST_SITES:
+        s = len(structure.composition)
+        lattice = structure.cell[structure.pbc]
+        moments = None if structure.moments is None else absolute_moments(structure)
+        found = kernels.fingerprint(
+            structure.positions, structure.numbers, s, neighbours_per_species(s), lattice, moments
+        )
+        if found is not None:
+            return Fingerprint(bucket=bucket(structure), leading=found[0], vector=found[1])
+    return _fingerprint(structure)
 
 
-def fingerprint_of_rows(structure: Structure, rows: NDArray[np.float64]) -> Fingerprint:
-    """Fingerprint from site rows that are already known, see :func:`site_rows`."""
+def _fingerprint(structure: Structure) -> Fingerprint:
+    _, rows = reduced_and_rows(structure)
     numbers = structure.numbers
-    species = np.unique(numbers)
     flat = rows.reshape(len(rows), -1)
     moments = absolute_moments(structure)
     means, spreads, moment_means, moment_spreads = [], [], [], []
-    for z in species:
+    for z in np.unique(numbers):
         own = numbers == z
         means.append(flat[own].mean(axis=0))
         spreads.append(flat[own].std(axis=0))
@@ -146,14 +157,31 @@ def site_rows(structure: Structure) -> NDArray[np.float64]:
     Species ascend in atomic number. A molecule with fewer than k such neighbours is padded with zeros; which entries
     those are follows from the composition alone.
     """
+    return reduced_and_rows(structure)[1]
+
+
+def reduced_and_rows(structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The (d, 3) reduced lattice, and :func:`site_rows`."""
+    kernels = compiled()
+    if kernels is not None and structure.n_atoms <= MOST_SITES:
+        s = len(structure.composition)
+        found = kernels.reduced_and_rows(
+            structure.positions, structure.numbers, s, neighbours_per_species(s), structure.cell[structure.pbc]
+        )
+        if found is not None:
+            return found
+    lattice, _ = reduced_lattice(structure.cell[structure.pbc])
+    return lattice, _site_rows(structure, lattice)
+
+
+def _site_rows(structure: Structure, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     numbers = structure.numbers
     species, counts = np.unique(numbers, return_counts=True)
     k = neighbours_per_species(len(species))
-    lattice, _ = reduced_lattice(structure.cell[structure.pbc])
     positions = structure.positions
     if not len(lattice):
         return _rows_within(positions, positions, numbers, numbers, species, k)
-    inverse = np.linalg.pinv(lattice)
+    inverse = inverse_of(lattice)
     positions = positions - np.floor(positions @ inverse + 1e-9) @ lattice
     d, rarest = len(lattice), int(counts.min())
     per_atom = measure(lattice) / rarest
@@ -233,35 +261,44 @@ def _square_distances(centres: NDArray[np.float64], points: NDArray[np.float64])
 
 
 def compatible(
-    one: Fingerprint, others: NDArray[np.float32], policy: DuplicatePolicy, scales: NDArray[np.float64]
+    one: Fingerprint,
+    table: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+    policy: DuplicatePolicy,
+    scales: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """(m,): which of m vectors may belong to duplicates of one fingerprint, by the bounds in this module's docstring.
+    """(m,): which of the m chosen rows may be those of duplicates, by the bounds in this module's docstring.
 
-    ``scales`` holds ``leading[0]`` of the m fingerprints; it matters only where the policy allows any volume.
+    Parameters
+    ----------
+    one
+        the fingerprint they are compared with
+    table, chosen
+        (n, c) vectors and (m,) indices of rows among them
+    scales
+        (m,) ``leading[0]`` of the chosen ones; it matters only where the policy allows any volume
     """
-    n_moment = 2 * _n_species(len(one.vector))
-    mine, theirs = one.vector.astype(np.float64), others.astype(np.float64)
-    keep = np.ones(len(theirs), dtype=bool)
-    if n_moment and policy.moments is not None:
-        keep &= (np.abs(theirs[:, -n_moment:] - mine[-n_moment:]) <= policy.moments + _FLOAT32_SLACK).all(axis=1)
-    mine, theirs = mine[: len(mine) - n_moment], theirs[:, : theirs.shape[1] - n_moment]
-    displacement = np.full(len(theirs), policy.max_displacement)
-    if policy.any_volume and one.n_periodic == 3:
-        # both at their geometric mean volume, which is where the isometry measures displacements
-        ratio = np.sqrt(scales / one.leading[0])
-        difference = np.abs(theirs / ratio[:, None] - mine[None] * ratio[:, None])
-    else:
-        difference = np.abs(theirs - mine[None])
-    half = len(mine) // 2
-    size = np.sqrt(mine[:half] ** 2 + mine[half:] ** 2)
-    reach = np.concatenate([size, size]) * math.exp(2 * policy.max_strain)
-    if policy.any_volume and one.n_periodic == 3:
-        allowed = 2.0 * displacement[:, None] + policy.max_strain * reach[None] * ratio[:, None]
-    else:
-        allowed = 2.0 * displacement[:, None] + policy.max_strain * reach[None]
+    n_moments = 2 * _n_species(len(one.vector))
+    mine = one.vector.astype(np.float64)
+    half = (len(mine) - n_moments) // 2
+    size = np.sqrt(mine[:half] ** 2 + mine[half : 2 * half] ** 2)
+    strain = policy.max_strain * np.concatenate([size, size]) * math.exp(2 * policy.max_strain)
     slack = _FLOAT32_SLACK + 2.0 * policy.max_displacement * 2.0 * policy.max_strain
-    keep &= (difference <= allowed + slack).all(axis=1)
-    return keep
+    allowed = np.full(len(mine), np.inf if policy.moments is None else policy.moments + _FLOAT32_SLACK)
+    allowed[: 2 * half] = 2.0 * policy.max_displacement + strain + slack
+    if not (policy.any_volume and one.n_periodic == _SPACE):
+        kernels = compiled()
+        if kernels is not None:
+            return kernels.within(table, chosen, mine, allowed)
+        return np.asarray((np.abs(table[chosen].astype(np.float64) - mine) <= allowed).all(axis=1))
+    # both at their geometric mean volume, which is where the isometry measures displacements
+    ratio = np.sqrt(scales / one.leading[0])[:, None]
+    theirs, many = table[chosen].astype(np.float64), np.broadcast_to(allowed, (len(chosen), len(mine))).copy()
+    many[:, : 2 * half] = 2.0 * policy.max_displacement + strain * ratio + slack
+    theirs[:, : 2 * half] /= ratio
+    wanted = np.broadcast_to(mine, theirs.shape).copy()
+    wanted[:, : 2 * half] *= ratio
+    return np.asarray((np.abs(theirs - wanted) <= many).all(axis=1))
 
 
 def _n_species(length: int) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alflow.structures._lattice import lattice_maps, unit_normals
+from alflow.structures._lattice import inverse_of, lattice_maps, unit_normals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def linear_maps(
         maps = _molecule_maps(x - x.mean(axis=0), y - y.mean(axis=0), pairs, reach)
     else:
         images = lattice_maps(source, target, copies, policy.max_strain)
-        along = np.linalg.pinv(source) @ images
+        along = inverse_of(source) @ images
         maps = along if d == 3 else _completed(along, source, target, x, y, pairs, reach)
     proper = np.linalg.det(maps) > 0 if len(maps) else np.zeros(0, dtype=bool)
     return np.concatenate([maps[proper], maps[~proper]]) if policy.mirror else maps[proper]

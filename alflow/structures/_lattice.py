@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alflow.structures.kernels import compiled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROUNDING = 1e-9
 _MAX_REDUCTION_STEPS = 1000
+_SPACE = 3
 
 
 def reduced_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -29,9 +32,15 @@ def reduced_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     (d, 3) reduced rows from short to long, and the unimodular (d, d) matrix H with reduced = H @ lattice
     """
     d = len(lattice)
-    transform = np.eye(d, dtype=np.int64)
     if d == 0:
-        return np.zeros((0, 3)), transform
+        return np.zeros((0, 3)), np.eye(0, dtype=np.int64)
+    kernels = compiled()
+    return _reduced(lattice) if kernels is None else kernels.reduced_lattice(lattice)
+
+
+def _reduced(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    d = len(lattice)
+    transform = np.eye(d, dtype=np.int64)
     rows = np.array(lattice, dtype=np.float64)
     for _ in range(_MAX_REDUCTION_STEPS):
         order = np.argsort(np.einsum("ij,ij->i", rows, rows), kind="stable")
@@ -65,11 +74,19 @@ def _closest_combination(rows: NDArray[np.float64], vector: NDArray[np.float64])
 
 def heights(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """(d,), Å: spacing of the lattice planes along each row of a (d, 3) lattice."""
-    return np.asarray(1.0 / np.linalg.norm(np.linalg.pinv(lattice), axis=0)) if len(lattice) else np.zeros(0)
+    return np.asarray(1.0 / np.linalg.norm(inverse_of(lattice), axis=0)) if len(lattice) else np.zeros(0)
+
+
+def inverse_of(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, d), 1/Å: ``x @ inverse`` are the coordinates of x along the rows of a (d, 3) lattice."""
+    return np.asarray(np.linalg.inv(lattice) if len(lattice) == _SPACE else np.linalg.pinv(lattice))
 
 
 def measure(lattice: NDArray[np.float64]) -> float:
     """Length, area or volume of the cell of a (d, 3) lattice; 0 for d = 0."""
+    if len(lattice) == _SPACE:
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
+        return float(abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)))
     return math.sqrt(abs(float(np.linalg.det(lattice @ lattice.T)))) if len(lattice) else 0.0
 
 
@@ -98,8 +115,7 @@ def wrap_small(difference: NDArray[np.float64], lattice: NDArray[np.float64]) ->
     """
     if not len(lattice):
         return difference
-    inverse = np.linalg.inv(lattice) if len(lattice) == 3 else np.linalg.pinv(lattice)
-    return np.asarray(difference - np.rint(difference @ inverse) @ lattice)
+    return np.asarray(difference - np.rint(difference @ inverse_of(lattice)) @ lattice)
 
 
 def hermite_basis(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -147,6 +163,21 @@ def lattice_maps(
     volume_ratio = measure(source) / (copies * measure(target))
     if abs(math.log(volume_ratio)) > d * strain + _ROUNDING:
         return np.zeros((0, d, 3))
+    kernels = compiled()
+    found = None if kernels is None else kernels.lattice_maps(source, target, strain)
+    if found is not None:
+        return found
+    chains = _lattice_images(source, target, slack)
+    if not len(chains):
+        return np.zeros((0, d, 3))
+    stretch = principal_stretches(source, chains)
+    good = np.abs(np.log(np.maximum(stretch, 1e-300))).max(axis=1) <= strain + _ROUNDING
+    return np.asarray(chains[good])
+
+
+def _lattice_images(source: NDArray[np.float64], target: NDArray[np.float64], slack: float) -> NDArray[np.float64]:
+    """(m, d, 3), Å: images of the rows of ``source`` that fit in lengths, sums and differences."""
+    d = len(source)
     lengths = np.linalg.norm(source, axis=1)
     points = lattice_points(target, float(lengths.max()) * slack)
     norms = np.linalg.norm(points, axis=1)
@@ -161,11 +192,7 @@ def lattice_maps(
                 keep &= (found >= wanted / slack) & (found <= wanted * slack)
         first, second = np.nonzero(keep)
         chains = np.concatenate([chains[first], shells[k][second][:, None, :]], axis=1)
-    if not len(chains):
-        return np.zeros((0, d, 3))
-    stretch = principal_stretches(source, chains)
-    good = np.abs(np.log(np.maximum(stretch, 1e-300))).max(axis=1) <= strain + _ROUNDING
-    return np.asarray(chains[good])
+    return np.asarray(chains)
 
 
 def principal_stretches(source: NDArray[np.float64], images: NDArray[np.float64]) -> NDArray[np.float64]:

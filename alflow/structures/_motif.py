@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from alflow.structures._fingerprint import absolute_moments, site_rows
-from alflow.structures._lattice import hermite_basis, reduced_lattice, wrap_small
+from alflow.structures._fingerprint import absolute_moments, reduced_and_rows
+from alflow.structures._lattice import hermite_basis, inverse_of, reduced_lattice, wrap_small
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +29,10 @@ class Motif:
     ----------
     structure
         what it was made of
+    box
+        (d, 3), Å, reduced rows of the structure as it was given
     lattice
-        (d, 3), Å, reduced rows of the periodic directions
+        (d, 3), Å, reduced rows of the primitive cell
     numbers
         (n,), atomic numbers
     positions
@@ -40,7 +40,7 @@ class Motif:
     moments
         (n,) or (n, 3), µB, None where they are absent or not compared
     rows
-        (n, c), Å: see :func:`site_rows`
+        (n, c), Å: see :func:`alflow.structures._fingerprint.site_rows`
     lengths
         (n,), µB: absolute moments
     deviation
@@ -48,6 +48,7 @@ class Motif:
     """
 
     structure: Structure
+    box: NDArray[np.float64]
     lattice: NDArray[np.float64]
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
@@ -77,10 +78,11 @@ def motif(structure: Structure, policy: DuplicatePolicy, *, tightness: float = T
     tolerance = tightness * policy.max_displacement
     moments = structure.moments if policy.moments is not None else None
     lengths = absolute_moments(structure)
-    rows = site_rows(structure).reshape(structure.n_atoms, -1)
-    lattice, _ = reduced_lattice(structure.cell[structure.pbc])
+    lattice, rows = reduced_and_rows(structure)
+    rows = rows.reshape(structure.n_atoms, -1)
     whole = Motif(
         structure=structure,
+        box=lattice,
         lattice=lattice,
         numbers=structure.numbers,
         positions=structure.positions,
@@ -105,6 +107,7 @@ def motif(structure: Structure, policy: DuplicatePolicy, *, tightness: float = T
         return whole
     return Motif(
         structure=structure,
+        box=lattice,
         lattice=primitive,
         numbers=structure.numbers[members[0]],
         positions=anchors + mean,
@@ -120,14 +123,14 @@ def _translations(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """Primitive reduced lattice and the (m, n) permutations of all m translations; None without such translations."""
     numbers, positions, lattice = whole.numbers, whole.positions, whole.lattice
-    species, counts = np.unique(numbers, return_counts=True)
-    common = reduce(gcd, (int(c) for c in counts))
+    common = whole.structure.n_formula_units
     if not len(lattice) or common == 1:
         return None
+    species, counts = np.unique(numbers, return_counts=True)
     kin = np.flatnonzero(numbers == species[int(np.argmin(counts))])
     kin = kin[(np.abs(whole.rows[kin] - whole.rows[kin[0]]) <= 4.0 * tolerance + 1e-9).all(axis=1)]
     steps = positions[kin] - positions[kin[0]]
-    inverse = np.linalg.pinv(lattice)
+    inverse = inverse_of(lattice)
     # the order of a translation divides every species' count, so its coordinates are multiples of 1/common
     integers = np.rint(steps @ inverse * common).astype(np.int64)
     snapped = integers / common @ lattice
@@ -178,7 +181,7 @@ def _periodic_nearest(
     """
     d = len(lattice)
     box = np.linalg.norm(lattice, axis=1)
-    inverse = np.linalg.pinv(lattice)
+    inverse = inverse_of(lattice)
     normals = np.linalg.svd(lattice)[2][d:] if d < 3 else np.zeros((0, 3))
     sizes = np.concatenate([box, np.zeros(3 - d)])
 

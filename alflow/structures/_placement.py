@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alflow.structures._lattice import wrap_small
+from alflow.structures.kernels import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -83,8 +84,37 @@ class Trial:
         shifts = (self.y[anchors][:, None] - (self.x[lead] @ self.maps)[None]).reshape(-1, 3)
         return np.tile(np.arange(len(self.maps)), len(anchors)), shifts
 
-    def placements(self, linears: NDArray[np.int64], shifts: NDArray[np.float64]) -> Iterator[Placement]:
-        """One-to-one placements within the gate, each with its least-squares shift (and turn)."""
+    def placements(
+        self, linears: NDArray[np.int64], shifts: NDArray[np.float64], better_than: Callable[[], float]
+    ) -> Iterator[Placement]:
+        """One-to-one placements within the gate, each with its least-squares shift (and turn).
+
+        Parameters
+        ----------
+        linears, shifts
+            some of the starts
+        better_than
+            asked before each placement: Å, the root mean square displacement from which on none is of any interest
+        """
+        kernels = compiled()
+        if kernels is None:
+            yield from self._plain_placements(linears, shifts)
+            return
+        trial = kernels.trial(
+            self.x, self.y, self.lattice, self.maps, self.pairs, self.copies, self.order, self.gate, turned=self.turned
+        )
+        linears, shifts = np.ascontiguousarray(linears), np.ascontiguousarray(shifts)
+        start = 0
+        while start < len(linears):
+            scatter = len(self.x) * min(self.rms, better_than()) ** 2
+            found = trial.next_placement(linears, shifts, start, len(linears), scatter)
+            if found is None:
+                return
+            start, sites, residue = found
+            yield self._finished(self.maps[linears[start]], shifts[start], residue, sites)
+            start += 1
+
+    def _plain_placements(self, linears: NDArray[np.int64], shifts: NDArray[np.float64]) -> Iterator[Placement]:
         linears, shifts = self._survivors(linears, shifts)
         step = max(1, _CHUNK // (len(self.x) * len(self.y)))
         for start in range(0, len(linears), step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -173,8 +174,7 @@ class Structure:
     @cached_property
     def composition(self) -> Mapping[str, int]:
         """Number of atoms per element symbol, in alphabetical order."""
-        species, counts = np.unique(self.numbers, return_counts=True)
-        return dict(sorted((_symbol_of[z], int(n)) for z, n in zip(species, counts, strict=True)))
+        return dict(sorted((_symbol_of[z], n) for z, n in Counter(self.numbers.tolist()).items()))
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ class Structure:
         """Formula of the cell, elements in alphabetical order, e.g. ``Ni2Pt2``."""
         return "".join(f"{e}{n if n > 1 else ''}" for e, n in self.composition.items())
 
-    @property
+    @cached_property
     def n_formula_units(self) -> int:
         """Number of reduced formula units in the cell."""
         return reduce(math.gcd, self.composition.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alflow.structures._lattice import hermite_basis, integer_grid
+from alflow.structures._lattice import hermite_basis, integer_grid, inverse_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def common_cell(
     -------
     None where the common cell would hold too many sites or would not be a cell of both
     """
-    fine = np.linalg.pinv(base)
+    fine = inverse_of(base)
     first = np.rint(source.lattice * unit @ linear @ fine).astype(np.int64)
     second = np.rint(target.lattice / unit @ fine).astype(np.int64)
     index_a, index_b = _index(first), _index(second)
@@ -61,7 +61,7 @@ def common_cell(
         return None
     # the lattice of the common cell fixes the map better than the averaged cells did
     rows = one.lattice * unit
-    inside = np.linalg.pinv(rows)
+    inside = inverse_of(rows)
     exact = inside @ (two.lattice / unit) + (np.eye(3) - inside @ rows) @ linear
     return CommonCell(source=one, target=two, linear=exact)
 

@@ -19,7 +19,7 @@ from tests.disguises import disguise, jiggled, random_orthogonal, strained
 def accepts(one: Fingerprint, other: Fingerprint, policy: DuplicatePolicy) -> bool:
     low, high = leading_bounds(one, policy)
     inside = bool(((other.leading >= low) & (other.leading <= high)).all())
-    return inside and bool(compatible(one, other.vector[None], policy, other.leading[:1])[0])
+    return inside and bool(compatible(one, other.vector[None], np.zeros(1, dtype=np.int64), policy, other.leading[:1])[0])
 
 
 @pytest.mark.parametrize("name", zoo())

@@ -1,0 +1,352 @@
+"""The loops of the duplicate search in C++, compiled once on the machine; plain Python where it has no compiler.
+
+The Python beside every call in :mod:`alflow.structures` defines what is computed. Nothing here is needed for a right
+result: without a compiler a search takes several times as long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alflow.native import SWITCH, KernelsUnavailableError, kernels_wanted, load_library
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_SITES = 1500
+"""Structures with more sites are left to trees, which loops over pairs cannot beat."""
+_ROOM = 512
+_TOO_MANY = -2
+_CUBE_MAPS = 48
+_MOST_STEPS = 1000
+
+log = logging.getLogger("alflow.structures")
+
+_POINTER = ctypes.c_void_p
+_SIZE = ctypes.c_int64
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "reduced_lattice": (ctypes.c_int, (_POINTER, _POINTER, ctypes.c_int, ctypes.c_int)),
+    "reduced_and_rows": (ctypes.c_int, (_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, ctypes.c_int, _POINTER)),
+    "fingerprint": (
+        ctypes.c_int,
+        (_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, ctypes.c_int, _POINTER, _POINTER, _POINTER),
+    ),
+    "compatible_sites": (
+        ctypes.c_int,
+        (_SIZE, _SIZE, _SIZE, *[_POINTER] * 6, *[ctypes.c_double] * 4, _POINTER),
+    ),
+    "within": (None, (_SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER)),
+    "lattice_maps": (_SIZE, (_POINTER, _POINTER, ctypes.c_int, ctypes.c_double, _SIZE, _POINTER)),
+    "next_placement": (
+        _SIZE,
+        (_POINTER, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER),
+    ),
+    "nearest_same": (
+        None,
+        (_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, ctypes.c_int, _POINTER, _POINTER),
+    ),
+}
+
+
+@cache
+def compiled() -> Kernels | None:
+    """The compiled loops, or None where plain Python has to do; a notice says why, once.
+
+    Raises
+    ------
+    UserError
+        if the variable ``ALFLOW_KERNELS`` has no meaning
+    """
+    if not kernels_wanted():
+        return None
+    try:
+        kernels = Kernels(load_library((files(__package__) / "geometry.cpp").read_text(encoding="utf-8")))
+    except KernelsUnavailableError as error:
+        why = str(error)
+    else:
+        if _knows_the_cube(kernels):
+            return kernels
+        why = "what the compiler made of them gives wrong results for a cubic lattice"
+    log.warning("duplicates are searched in plain Python, several times slower: %s (%s=off silences this)", why, SWITCH)
+    return None
+
+
+def _knows_the_cube(kernels: Kernels) -> bool:
+    """Whether compiled loops give what everybody knows of the simple cubic lattice, told in a skewed cell."""
+    skewed = np.array([[1.0, 0.0, 0.0], [7.0, 1.0, 0.0], [-3.0, 5.0, 1.0]])
+    found = kernels.reduced_and_rows(np.zeros((1, 3)), np.array([84]), 1, 24, skewed)
+    if found is None:
+        return False
+    lattice, rows = found
+    shells = np.repeat(np.sqrt([1.0, 2.0, 3.0]), [6, 12, 6])
+    maps = kernels.lattice_maps(lattice, np.eye(3), 1e-5)
+    return (
+        np.allclose(np.abs(lattice).sum(axis=1), 1.0, rtol=0.0, atol=1e-12)
+        and np.allclose(rows[0, 0], shells, rtol=0.0, atol=1e-12)
+        and maps is not None
+        and len(maps) == _CUBE_MAPS
+    )
+
+
+class _Trial(ctypes.Structure):
+    _fields_ = (
+        ("n_x", _SIZE),
+        ("n_y", _SIZE),
+        ("copies", _SIZE),
+        ("d", ctypes.c_int),
+        ("turned", ctypes.c_int),
+        ("x", _POINTER),
+        ("y", _POINTER),
+        ("lattice", _POINTER),
+        ("maps", _POINTER),
+        ("order", _POINTER),
+        ("partner_start", _POINTER),
+        ("partners", _POINTER),
+        ("gate", ctypes.c_double),
+    )
+
+
+def _f64(array: NDArray[Any]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _i64(array: NDArray[Any]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+class Kernels:
+    """Loops of the duplicate search; arguments and results as in the plain Python of the same name."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+
+    def reduced_lattice(self, lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Minkowski-reduced (d, 3) rows and the (d, d) transform, see :func:`alflow.structures._lattice`."""
+        d = len(lattice)
+        rows = np.array(lattice, dtype=np.float64)
+        transform = np.empty((d, d), dtype=np.int64)
+        self._library.reduced_lattice(rows.ctypes.data, transform.ctypes.data, d, _MOST_STEPS)
+        return rows, transform
+
+    def reduced_and_rows(
+        self, positions: NDArray[np.float64], numbers: NDArray[np.int64], s: int, k: int, lattice: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Reduced (d, 3) lattice, and (n, s, k), Å, distances to the k nearest neighbours of each of s species.
+
+        None where neighbours are too far to be listed.
+        """
+        positions, numbers, lattice = _f64(positions), _i64(numbers), np.array(lattice, dtype=np.float64)
+        rows = np.empty((len(positions), s, k))
+        done = self._library.reduced_and_rows(
+            len(positions),
+            positions.ctypes.data,
+            numbers.ctypes.data,
+            k,
+            lattice.ctypes.data,
+            len(lattice),
+            rows.ctypes.data,
+        )
+        return (lattice, rows) if done else None
+
+    def fingerprint(
+        self,
+        positions: NDArray[np.float64],
+        numbers: NDArray[np.int64],
+        s: int,
+        k: int,
+        lattice: NDArray[np.float64],
+        moments: NDArray[np.float64] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]] | None:
+        """Leading coordinates (4,) and vector (2 s s k + 2 s,); None where neighbours are too far to be listed."""
+        positions, numbers, lattice = _f64(positions), _i64(numbers), _f64(lattice)
+        leading, vector = np.empty(4), np.empty(2 * s * s * k + 2 * s, dtype=np.float32)
+        moments = None if moments is None else _f64(moments)
+        done = self._library.fingerprint(
+            len(positions),
+            positions.ctypes.data,
+            numbers.ctypes.data,
+            k,
+            lattice.ctypes.data,
+            len(lattice),
+            None if moments is None else moments.ctypes.data,
+            leading.ctypes.data,
+            vector.ctypes.data,
+        )
+        return (leading, vector) if done else None
+
+    def compatible_sites(
+        self,
+        numbers: tuple[NDArray[np.int64], NDArray[np.int64]],
+        rows: tuple[NDArray[np.float64], NDArray[np.float64]],
+        moments: tuple[NDArray[np.float64], NDArray[np.float64]],
+        *,
+        unit: float,
+        shift: float,
+        strain: float,
+        moment: float | None,
+    ) -> tuple[NDArray[np.bool_], bool]:
+        """(n_x, n_y) pairs of sites that may correspond, and whether every site has a partner."""
+        numbers_x, numbers_y = (_i64(z) for z in numbers)
+        rows_x, rows_y = (_f64(r) for r in rows)
+        moments_x, moments_y = (_f64(m) for m in moments)
+        pairs = np.empty((len(rows_x), len(rows_y)), dtype=np.bool_)
+        complete = self._library.compatible_sites(
+            len(rows_x),
+            len(rows_y),
+            rows_x.shape[1],
+            numbers_x.ctypes.data,
+            numbers_y.ctypes.data,
+            rows_x.ctypes.data,
+            rows_y.ctypes.data,
+            moments_x.ctypes.data,
+            moments_y.ctypes.data,
+            unit,
+            shift,
+            strain,
+            -1.0 if moment is None else moment,
+            pairs.ctypes.data,
+        )
+        return pairs, bool(complete)
+
+    def within(
+        self,
+        table: NDArray[np.float32],
+        chosen: NDArray[np.int64],
+        one: NDArray[np.float64],
+        allowed: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """(m,): which of the chosen rows of a table lie within ``allowed`` of one vector in every coordinate."""
+        table = np.ascontiguousarray(table, dtype=np.float32)
+        chosen, one, allowed = _i64(chosen), _f64(one), _f64(allowed)
+        keep = np.empty(len(chosen), dtype=np.bool_)
+        self._library.within(
+            len(chosen),
+            chosen.ctypes.data,
+            table.shape[1],
+            table.ctypes.data,
+            one.ctypes.data,
+            allowed.ctypes.data,
+            keep.ctypes.data,
+        )
+        return keep
+
+    def lattice_maps(
+        self, source: NDArray[np.float64], target: NDArray[np.float64], strain: float
+    ) -> NDArray[np.float64] | None:
+        """(m, d, 3), Å: images of the rows of ``source`` under every map within a strain, or None where too many."""
+        source, target = _f64(source), _f64(target)
+        d, room = len(source), _ROOM
+        while True:
+            out = np.empty((room, d, 3))
+            found = self._library.lattice_maps(source.ctypes.data, target.ctypes.data, d, strain, room, out.ctypes.data)
+            if found >= 0:
+                return out[:found]
+            if found == _TOO_MANY:
+                return None
+            room *= 8
+
+    def trial(
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        lattice: NDArray[np.float64],
+        maps: NDArray[np.float64],
+        pairs: NDArray[np.bool_],
+        copies: int,
+        order: NDArray[np.int64],
+        gate: float,
+        *,
+        turned: bool,
+    ) -> CompiledTrial:
+        """Prepare the placements of a pair, see :class:`alflow.structures._placement.Trial`."""
+        return CompiledTrial(self._library, x, y, lattice, maps, pairs, copies, order, gate, turned=turned)
+
+    def nearest_same(
+        self,
+        points: NDArray[np.float64],
+        numbers: NDArray[np.int64],
+        sites: NDArray[np.float64],
+        site_numbers: NDArray[np.int64],
+        lattice: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(m,) site of the same number nearest to each point, and the (m, 3) way from it, Å."""
+        points, numbers, sites, site_numbers = _f64(points), _i64(numbers), _f64(sites), _i64(site_numbers)
+        lattice = _f64(lattice)
+        nearest, way = np.zeros(len(points), dtype=np.int64), np.full((len(points), 3), np.inf)
+        self._library.nearest_same(
+            len(points),
+            points.ctypes.data,
+            numbers.ctypes.data,
+            len(sites),
+            sites.ctypes.data,
+            site_numbers.ctypes.data,
+            lattice.ctypes.data,
+            len(lattice),
+            nearest.ctypes.data,
+            way.ctypes.data,
+        )
+        return nearest, way
+
+
+class CompiledTrial:
+    """Placements of one pair, found one after the other."""
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        lattice: NDArray[np.float64],
+        maps: NDArray[np.float64],
+        pairs: NDArray[np.bool_],
+        copies: int,
+        order: NDArray[np.int64],
+        gate: float,
+        *,
+        turned: bool,
+    ) -> None:
+        self._library = library
+        self.n_x = len(x)
+        ordered = pairs[order]
+        partners = np.nonzero(ordered)[1]
+        ends = np.zeros(self.n_x + 1, dtype=np.int64)
+        np.cumsum(ordered.sum(axis=1), out=ends[1:])
+        # kept, for the library holds addresses only
+        self._arrays = (_f64(x), _f64(y), _f64(lattice), _f64(maps), _i64(order), ends, _i64(partners))
+        self._trial = _Trial(
+            len(x), len(y), copies, len(lattice), turned, *(array.ctypes.data for array in self._arrays), gate**2
+        )
+
+    def next_placement(
+        self, linears: NDArray[np.int64], shifts: NDArray[np.float64], first: int, last: int, scatter: float
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]] | None:
+        """The first start within [first, last) that is a one-to-one placement: its index, sites and residue.
+
+        Parameters
+        ----------
+        linears, shifts
+            (c,) int64 indices of maps and (c, 3) float64 shifts, both contiguous
+        scatter
+            Å², largest sum over sites of the squared displacements about their mean
+        """
+        sites, residue = np.empty(self.n_x, dtype=np.int64), np.empty((self.n_x, 3))
+        found: int = self._library.next_placement(
+            ctypes.addressof(self._trial),
+            linears.ctypes.data,
+            shifts.ctypes.data,
+            first,
+            last,
+            scatter,
+            sites.ctypes.data,
+            residue.ctypes.data,
+        )
+        return None if found == last else (found, sites, residue)

@@ -1,0 +1,511 @@
+// The loops of the duplicate search: lattice reduction, neighbour distances, maps between lattices, placements.
+// What each function computes is defined by the plain Python beside it in alflow/structures; the tests compare both.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+using i64 = std::int64_t;
+
+namespace {
+
+constexpr double INFINITE = std::numeric_limits<double>::infinity();
+
+struct Vec {
+    double x, y, z;
+};
+
+inline Vec operator+(Vec a, Vec b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+inline Vec operator-(Vec a, Vec b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+inline Vec operator*(double s, Vec a) { return {s * a.x, s * a.y, s * a.z}; }
+inline double dot(Vec a, Vec b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+inline Vec at(const double *p, i64 i) { return {p[3 * i], p[3 * i + 1], p[3 * i + 2]}; }
+inline void put(double *p, i64 i, Vec a) { p[3 * i] = a.x, p[3 * i + 1] = a.y, p[3 * i + 2] = a.z; }
+inline Vec cross(Vec a, Vec b) { return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x}; }
+
+// A row vector times a row-major 3 x 3 matrix.
+inline Vec times(Vec a, const double *m) { return a.x * at(m, 0) + a.y * at(m, 1) + a.z * at(m, 2); }
+
+// d rows and the vectors dual to them within their span: dot(row[i], dual[j]) = (i == j).
+struct Lattice {
+    int d = 0;
+    Vec row[3], dual[3];
+
+    Lattice(const double *rows, int directions) : d(directions) {
+        for (int i = 0; i < d; i++) row[i] = at(rows, i);
+        if (d == 1) dual[0] = (1.0 / dot(row[0], row[0])) * row[0];
+        if (d == 2) {
+            const double aa = dot(row[0], row[0]), ab = dot(row[0], row[1]), bb = dot(row[1], row[1]);
+            const double det = aa * bb - ab * ab;
+            dual[0] = (bb / det) * row[0] - (ab / det) * row[1];
+            dual[1] = (aa / det) * row[1] - (ab / det) * row[0];
+        }
+        if (d == 3) {
+            const Vec bc = cross(row[1], row[2]);
+            const double volume = dot(row[0], bc);
+            dual[0] = (1.0 / volume) * bc;
+            dual[1] = (1.0 / volume) * cross(row[2], row[0]);
+            dual[2] = (1.0 / volume) * cross(row[0], row[1]);
+        }
+    }
+
+    // The difference brought near the origin by lattice vectors.
+    Vec wrapped(Vec gap) const {
+        Vec out = gap;
+        for (int i = 0; i < d; i++) out = out - std::nearbyint(dot(gap, dual[i])) * row[i];
+        return out;
+    }
+
+    // Length, area or volume of the cell.
+    double measure() const {
+        if (d == 0) return 0.0;
+        if (d == 1) return std::sqrt(dot(row[0], row[0]));
+        const Vec plane = cross(row[0], row[1]);
+        return d == 2 ? std::sqrt(dot(plane, plane)) : std::fabs(dot(plane, row[2]));
+    }
+};
+
+struct Point {
+    Vec at;
+    double length;
+};
+
+// Every lattice vector up to a length, from short to long; false where there would be more than `most`.
+bool lattice_points(const Lattice &lattice, double radius, std::size_t most, std::vector<Point> &points) {
+    points.clear();
+    i64 limit[3] = {0, 0, 0};
+    double cells = 1.0;
+    for (int i = 0; i < lattice.d; i++) {
+        // the planes are 1 / |dual| apart
+        limit[i] = static_cast<i64>(std::floor(radius * std::sqrt(dot(lattice.dual[i], lattice.dual[i])) + 1e-9));
+        cells *= 2.0 * static_cast<double>(limit[i]) + 1.0;
+    }
+    if (cells > 20.0 * static_cast<double>(most)) return false;
+    const double square = radius * radius * (1.0 + 1e-9);
+    for (i64 a = -limit[0]; a <= limit[0]; a++)
+        for (i64 b = -limit[1]; b <= limit[1]; b++)
+            for (i64 c = -limit[2]; c <= limit[2]; c++) {
+                Vec v = {0.0, 0.0, 0.0};
+                const double n[3] = {double(a), double(b), double(c)};
+                for (int i = 0; i < lattice.d; i++) v = v + n[i] * lattice.row[i];
+                if (dot(v, v) <= square) points.push_back({v, std::sqrt(dot(v, v))});
+            }
+    if (points.size() > most) return false;
+    std::stable_sort(points.begin(), points.end(), [](const Point &a, const Point &b) { return a.length < b.length; });
+    return true;
+}
+
+// The k smallest squares seen so far, ascending.
+inline void keep(double *list, i64 k, double square) {
+    if (square >= list[k - 1]) return;
+    i64 i = k - 1;
+    for (; i > 0 && list[i - 1] > square; i--) list[i] = list[i - 1];
+    list[i] = square;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Minkowski reduction in place: rows (d, 3), transform (d, d) with reduced = transform @ rows. 0 if it does not end.
+int reduced_lattice(double *rows, i64 *transform, int d, int most_steps) {
+    Vec first[3], now[3];
+    i64 h[3][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}};
+    for (int i = 0; i < d; i++) first[i] = now[i] = at(rows, i);
+    bool changed = true;
+    for (int step = 0; changed && step < most_steps; step++) {
+        for (int i = 1; i < d; i++)
+            for (int j = i; j > 0 && dot(now[j], now[j]) < dot(now[j - 1], now[j - 1]); j--) {
+                std::swap(now[j], now[j - 1]);
+                std::swap(h[j], h[j - 1]);
+            }
+        changed = false;
+        for (int k = 1; k < d && !changed; k++) {
+            i64 near[2] = {0, 0};
+            const double aa = dot(now[0], now[0]), av = dot(now[0], now[k]);
+            if (k == 1) {
+                near[0] = std::llrint(av / aa);
+            } else {
+                const double ab = dot(now[0], now[1]), bb = dot(now[1], now[1]), bv = dot(now[1], now[k]);
+                const double det = aa * bb - ab * ab;
+                const double p = std::floor((bb * av - ab * bv) / det), q = std::floor((aa * bv - ab * av) / det);
+                double best = INFINITE;
+                for (int corner = 0; corner < 4; corner++) {
+                    const double m = p + corner / 2, n = q + corner % 2;
+                    const Vec rest = now[k] - m * now[0] - n * now[1];
+                    if (dot(rest, rest) < best) {
+                        best = dot(rest, rest);
+                        near[0] = static_cast<i64>(m), near[1] = static_cast<i64>(n);
+                    }
+                }
+            }
+            Vec shorter = now[k];
+            for (int j = 0; j < k; j++) shorter = shorter - double(near[j]) * now[j];
+            if (dot(shorter, shorter) < dot(now[k], now[k]) * (1.0 - 1e-10)) {
+                for (int c = 0; c < d; c++)
+                    for (int j = 0; j < k; j++) h[k][c] -= near[j] * h[j][c];
+                // from the first rows, so that rounding does not pile up
+                now[k] = {0.0, 0.0, 0.0};
+                for (int c = 0; c < d; c++) now[k] = now[k] + double(h[k][c]) * first[c];
+                changed = true;
+            }
+        }
+    }
+    for (int i = 0; i < d; i++) {
+        put(rows, i, now[i]);
+        for (int c = 0; c < d; c++) transform[i * d + c] = h[i][c];
+    }
+    return changed ? 0 : 1;
+}
+
+// Sites of one structure by kind: species in ascending order of their atomic numbers, numbered from 0.
+struct Kinds {
+    std::vector<i64> of, count;
+
+    Kinds(i64 n, const i64 *numbers) : of(n) {
+        i64 index[256];
+        std::fill(index, index + 256, -1);
+        for (i64 i = 0; i < n; i++) index[numbers[i] & 255] = 0;
+        i64 s = 0;
+        for (i64 &slot : index)
+            if (slot == 0) slot = s++;
+        count.assign(s, 0);
+        for (i64 i = 0; i < n; i++) count[of[i] = index[numbers[i] & 255]]++;
+    }
+
+    i64 size() const { return static_cast<i64>(count.size()); }
+};
+
+static int rows_of(i64 n, const double *positions, const Kinds &kinds, i64 k, const Lattice &lattice, double *out) {
+    const i64 s = kinds.size(), c = s * k;
+    const int d = lattice.d;
+    const double per_atom = lattice.measure() / double(*std::min_element(kinds.count.begin(), kinds.count.end()));
+    const double pi = 3.14159265358979323846;
+    double half = 0.0;  // what a wrapped difference within the span of the lattice may measure
+    for (int i = 0; i < d; i++) half += 0.5 * std::sqrt(dot(lattice.row[i], lattice.row[i]));
+    double reach = d == 3   ? std::cbrt(3.0 * double(k + 1) * per_atom / (4.0 * pi))
+                   : d == 2 ? std::sqrt(double(k + 1) * per_atom / pi)
+                            : 0.5 * double(k + 1) * per_atom;
+    std::vector<Point> points;
+    std::vector<double> missing(n * s);
+    for (int attempt = 0; attempt < 60; attempt++, reach *= 1.4) {
+        const double radius = d ? reach + half : 0.0;
+        if (!lattice_points(lattice, radius, 2000000, points)) return 0;
+        std::fill(out, out + n * c, INFINITE);
+        std::fill(missing.begin(), missing.end(), INFINITE);
+        for (i64 i = 0; i < n; i++)
+            for (i64 j = i; j < n; j++) {
+                double *mine = out + i * c + kinds.of[j] * k, *theirs = out + j * c + kinds.of[i] * k;
+                const Vec gap = lattice.wrapped(at(positions, j) - at(positions, i));
+                Vec along = {0.0, 0.0, 0.0};
+                for (int a = 0; a < d; a++) along = along + dot(gap, lattice.dual[a]) * lattice.row[a];
+                const Vec across = gap - along;
+                const double inside = std::sqrt(dot(along, along)), outside = dot(across, across);
+                bool ended = d == 0;
+                for (const Point &point : points) {
+                    const double least = point.length - inside, worst = std::max(mine[k - 1], theirs[k - 1]);
+                    if (least > 0.0 && least * least + outside > worst) {
+                        ended = true;
+                        break;
+                    }
+                    const Vec v = gap + point.at;
+                    const double square = dot(v, v);
+                    if (square >= worst || (i == j && point.length == 0.0)) continue;
+                    keep(mine, k, square);
+                    if (i != j) keep(theirs, k, square);
+                }
+                if (!ended) {  // the points ran out: how near those may be that are missing
+                    const double least = std::max(0.0, radius - inside), near = least * least + outside;
+                    missing[i * s + kinds.of[j]] = std::min(missing[i * s + kinds.of[j]], near);
+                    missing[j * s + kinds.of[i]] = std::min(missing[j * s + kinds.of[i]], near);
+                }
+            }
+        bool complete = true;
+        for (i64 q = 0; d && q < n * s; q++) complete &= missing[q] >= out[q * k + k - 1];
+        if (!complete) continue;
+        // a molecule may have fewer neighbours
+        for (i64 q = 0; q < n * c; q++) out[q] = out[q] == INFINITE ? 0.0 : std::sqrt(out[q]);
+        return 1;
+    }
+    return 0;
+}
+
+// Mean and spread of columns (n, c) over the sites of each kind, (s, c) each.
+static void statistics(i64 n, i64 c, const double *rows, const Kinds &kinds, float *means, float *spreads) {
+    const i64 s = kinds.size();
+    std::vector<double> mean(s * c, 0.0), square(s * c, 0.0);
+    for (i64 i = 0; i < n; i++)
+        for (i64 q = 0; q < c; q++) mean[kinds.of[i] * c + q] += rows[i * c + q];
+    for (i64 q = 0; q < s * c; q++) mean[q] /= double(kinds.count[q / c]);
+    for (i64 i = 0; i < n; i++)
+        for (i64 q = 0; q < c; q++) {
+            const double away = rows[i * c + q] - mean[kinds.of[i] * c + q];
+            square[kinds.of[i] * c + q] += away * away;
+        }
+    for (i64 q = 0; q < s * c; q++) {
+        means[q] = float(mean[q]);
+        spreads[q] = float(std::sqrt(square[q] / double(kinds.count[q / c])));
+    }
+}
+
+// Lattice rows (d, 3), reduced in place, and the rows of neighbour distances (n, s, k); see site_rows. 0 where neighbours
+// are too far to be listed.
+int reduced_and_rows(i64 n, const double *positions, const i64 *numbers, i64 k, double *lattice, int d, double *out) {
+    i64 transform[9];
+    reduced_lattice(lattice, transform, d, 1000);
+    return rows_of(n, positions, Kinds(n, numbers), k, Lattice(lattice, d), out);
+}
+
+// Fingerprint of one structure, see Fingerprint: leading (4,) and vector (2 s s k + 2 s,). The lattice (d, 3) need not be
+// reduced; moments (n,) are absolute values or null. 0 where neighbours are too far to be listed.
+int fingerprint(i64 n, const double *positions, const i64 *numbers, i64 k, const double *lattice, int d,
+                const double *moments, double *leading, float *vector) {
+    double reduced[9];
+    i64 transform[9];
+    std::copy(lattice, lattice + 3 * d, reduced);
+    reduced_lattice(reduced, transform, d, 1000);
+    const Kinds kinds(n, numbers);
+    const Lattice box(reduced, d);
+    const i64 s = kinds.size(), c = s * k;
+    std::vector<double> rows(n * c);
+    if (!rows_of(n, positions, kinds, k, box, rows.data())) return 0;
+    statistics(n, c, rows.data(), kinds, vector, vector + s * c);
+    std::fill(vector + 2 * s * c, vector + 2 * s * c + 2 * s, 0.0f);
+    if (moments) statistics(n, 1, moments, kinds, vector + 2 * s * c, vector + 2 * s * c + s);
+    std::vector<double> means(n, 0.0);
+    double mean = 0.0, nearest = 0.0, square = 0.0;
+    for (i64 i = 0; i < n; i++) {
+        for (i64 q = 0; q < c; q++) means[i] += rows[i * c + q];
+        means[i] /= double(c);
+        mean += means[i] / double(n);
+        nearest += *std::min_element(&rows[i * c], &rows[i * c] + c) / double(n);
+    }
+    for (i64 i = 0; i < n; i++) square += (means[i] - mean) * (means[i] - mean);
+    leading[0] = d ? std::pow(box.measure() / double(n), 1.0 / double(d)) : 0.0;
+    leading[1] = mean, leading[2] = nearest, leading[3] = std::sqrt(square / double(n));
+    return 1;
+}
+
+// Which of n_x sites may correspond to which of n_y, (n_x, n_y): the same number, rows within 2 shift + strain, absolute
+// moments within a tolerance (negative: not compared). 1 if every site of both has a partner.
+int compatible_sites(i64 n_x, i64 n_y, i64 c, const i64 *numbers_x, const i64 *numbers_y, const double *rows_x,
+                     const double *rows_y, const double *moments_x, const double *moments_y, double unit, double shift,
+                     double strain, double moment, std::uint8_t *pairs) {
+    std::vector<char> met(n_y, 0);
+    bool all = true;
+    for (i64 i = 0; i < n_x; i++) {
+        bool any = false;
+        const double *mine = rows_x + i * c;
+        for (i64 j = 0; j < n_y; j++) {
+            const double *theirs = rows_y + j * c;
+            bool good = numbers_x[i] == numbers_y[j];
+            if (good && moment >= 0.0) good = std::fabs(moments_x[i] - moments_y[j]) <= moment;
+            for (i64 q = 0; q < c && good; q++) {
+                const double own = mine[q] * unit;
+                good = std::fabs(own - theirs[q] / unit) <= shift + strain * own;
+            }
+            pairs[i * n_y + j] = good;
+            any |= good;
+            met[j] |= good;
+        }
+        all &= any;
+    }
+    return all && std::all_of(met.begin(), met.end(), [](char m) { return m != 0; });
+}
+
+// Which of m vectors (rows of a table of the given width) lie within `allowed` of one in every coordinate.
+void within(i64 m, const i64 *chosen, i64 width, const float *table, const double *one, const double *allowed,
+            std::uint8_t *keep) {
+    for (i64 r = 0; r < m; r++) {
+        const float *vector = table + chosen[r] * width;
+        bool good = true;
+        for (i64 start = 0; start < width && good; start += 16) {
+            const i64 stop = std::min(width, start + 16);
+            for (i64 q = start; q < stop; q++) good &= std::fabs(double(vector[q]) - one[q]) <= allowed[q];
+        }
+        keep[r] = good;
+    }
+}
+
+// Largest absolute principal logarithmic strain of the map that carries the rows of one lattice onto others.
+static double largest_strain(const Lattice &source, const Vec *images) {
+    const int d = source.d;
+    // Gram matrices in an orthonormal basis of the source: E = L^-1 G' L^-T - 1, with G = L L^T
+    double g[3][3], w[3][3], l[3][3] = {}, e[3][3] = {};
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < d; j++) g[i][j] = dot(source.row[i], source.row[j]), w[i][j] = dot(images[i], images[j]) - g[i][j];
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j <= i; j++) {
+            double sum = g[i][j];
+            for (int m = 0; m < j; m++) sum -= l[i][m] * l[j][m];
+            l[i][j] = i == j ? std::sqrt(sum) : sum / l[j][j];
+        }
+    const auto forward = [&](double (&m)[3][3]) {  // L^-1 m, column by column
+        for (int col = 0; col < d; col++)
+            for (int i = 0; i < d; i++) {
+                for (int q = 0; q < i; q++) m[i][col] -= l[i][q] * m[q][col];
+                m[i][col] /= l[i][i];
+            }
+    };
+    forward(w);
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < d; j++) e[i][j] = w[j][i];
+    forward(e);
+    // eigenvalues by Jacobi rotations: exact for small strains, where closed forms lose half the digits
+    for (int sweep = 0; sweep < 12; sweep++) {
+        double off = 0.0, on = 0.0;
+        for (int i = 0; i < d; i++)
+            for (int j = 0; j < d; j++) (i == j ? on : off) += e[i][j] * e[i][j];
+        if (off <= 1e-30 * on || off == 0.0) break;
+        for (int p = 0; p < d; p++)
+            for (int q = p + 1; q < d; q++) {
+                if (e[p][q] == 0.0) continue;
+                const double theta = (e[q][q] - e[p][p]) / (2.0 * e[p][q]);
+                const double t = (theta >= 0.0 ? 1.0 : -1.0) / (std::fabs(theta) + std::sqrt(theta * theta + 1.0));
+                const double cosine = 1.0 / std::sqrt(t * t + 1.0), sine = t * cosine;
+                for (int m = 0; m < d; m++) {
+                    const double a = e[m][p], b = e[m][q];
+                    e[m][p] = cosine * a - sine * b, e[m][q] = sine * a + cosine * b;
+                }
+                for (int m = 0; m < d; m++) {
+                    const double a = e[p][m], b = e[q][m];
+                    e[p][m] = cosine * a - sine * b, e[q][m] = sine * a + cosine * b;
+                }
+            }
+    }
+    double largest = 0.0;
+    for (int i = 0; i < d; i++) {
+        if (!(e[i][i] > -1.0)) return INFINITE;
+        largest = std::max(largest, std::fabs(0.5 * std::log1p(e[i][i])));
+    }
+    return largest;
+}
+
+// Images (m, d, 3) of the source's rows under every map between two lattices within a strain; see lattice_maps. The
+// number of maps, -1 where `room` is too small for them, -2 where the target's vectors are too many.
+i64 lattice_maps(const double *source, const double *target, int d, double strain, i64 room, double *out) {
+    const Lattice a(source, d), b(target, d);
+    const double slack = std::exp(strain) * (1.0 + 1e-9);
+    double length[3], longest = 0.0;
+    for (int i = 0; i < d; i++) {
+        length[i] = std::sqrt(dot(a.row[i], a.row[i]));
+        longest = std::max(longest, length[i]);
+    }
+    std::vector<Point> points;
+    if (!lattice_points(b, longest * slack, 2000000, points)) return -2;
+    std::vector<Vec> shell[3];
+    for (const Point &point : points)
+        for (int i = 0; i < d; i++)
+            if (point.length >= length[i] / slack && point.length <= length[i] * slack) shell[i].push_back(point.at);
+    double low[3][3][2], high[3][3][2];
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < i; j++)
+            for (int sign = 0; sign < 2; sign++) {
+                const Vec sum = sign ? a.row[i] - a.row[j] : a.row[i] + a.row[j];
+                const double square = dot(sum, sum);
+                low[i][j][sign] = square / (slack * slack), high[i][j][sign] = square * slack * slack;
+            }
+    const auto fits = [&](int i, int j, Vec mine, Vec other) {
+        const Vec plus = mine + other, minus = mine - other;
+        const double p = dot(plus, plus), m = dot(minus, minus);
+        return p >= low[i][j][0] && p <= high[i][j][0] && m >= low[i][j][1] && m <= high[i][j][1];
+    };
+    i64 found = 0;
+    const auto store = [&](const Vec *rows) {
+        if (largest_strain(a, rows) > strain + 1e-9) return;
+        if (found < room)
+            for (int i = 0; i < d; i++) put(out, found * d + i, rows[i]);
+        found++;
+    };
+    for (const Vec &p : shell[0]) {
+        Vec rows[3] = {p, {}, {}};
+        if (d == 1) {
+            store(rows);
+            continue;
+        }
+        for (const Vec &q : shell[1]) {
+            if (!fits(1, 0, q, p)) continue;
+            rows[1] = q;
+            if (d == 2) {
+                store(rows);
+                continue;
+            }
+            for (const Vec &r : shell[2])
+                if (fits(2, 0, r, p) && fits(2, 1, r, q)) {
+                    rows[2] = r;
+                    store(rows);
+                }
+        }
+    }
+    return found <= room ? found : -1;
+}
+
+// What the placements of one pair share; see Trial.
+struct Trial {
+    i64 n_x, n_y, copies;
+    int d, turned;
+    const double *x, *y, *lattice, *maps;
+    const i64 *order;           // (n_x,)
+    const i64 *partner_start;   // (n_x + 1,), into partners, in the order of `order`
+    const i64 *partners;
+    double gate;                // squared, Å²
+};
+
+// The first of the starts from `first` to `last` that is a one-to-one placement within the gate and with a scatter of at
+// most `scatter` (Å², the sum over sites); `last` if none is. Its sites (n_x,) and residue (n_x, 3) are written.
+i64 next_placement(const Trial *trial, const i64 *linears, const double *shifts, i64 first, i64 last, double scatter,
+                   i64 *sites, double *residue) {
+    const Lattice lattice(trial->lattice, trial->d);
+    std::vector<i64> used(trial->n_y);
+    for (i64 start = first; start < last; start++) {
+        const double *map = trial->maps + 9 * linears[start];
+        const Vec shift = at(shifts, start);
+        Vec total = {0.0, 0.0, 0.0};
+        double square = 0.0;
+        bool alive = true;
+        for (i64 o = 0; o < trial->n_x && alive; o++) {
+            const i64 i = trial->order[o];
+            const Vec carried = times(at(trial->x, i), map) + shift;
+            double least = INFINITE;
+            Vec nearest = {0.0, 0.0, 0.0};
+            for (i64 p = trial->partner_start[o]; p < trial->partner_start[o + 1]; p++) {
+                const Vec gap = lattice.wrapped(carried - at(trial->y, trial->partners[p]));
+                const double size = dot(gap, gap);
+                if (size < least) least = size, nearest = gap, sites[i] = trial->partners[p];
+            }
+            put(residue, i, nearest);
+            total = total + nearest;
+            square += least;
+            // the scatter about the mean of some displacements never exceeds that of all of them about theirs
+            alive = least <= trial->gate &&
+                    (trial->turned || square - dot(total, total) / double(o + 1) <= scatter * (1.0 + 1e-9) + 1e-12);
+        }
+        if (!alive) continue;
+        std::fill(used.begin(), used.end(), 0);
+        for (i64 i = 0; i < trial->n_x; i++) used[sites[i]]++;
+        if (std::all_of(used.begin(), used.end(), [&](i64 uses) { return uses == trial->copies; })) return start;
+    }
+    return last;
+}
+
+// Under each of m points the nearest of n sites of the same number, and the way (m, 3) from it.
+void nearest_same(i64 m, const double *points, const i64 *numbers, i64 n, const double *sites, const i64 *site_numbers,
+                  const double *rows, int d, i64 *nearest, double *way) {
+    const Lattice lattice(rows, d);
+    for (i64 i = 0; i < m; i++) {
+        double least = INFINITE;
+        for (i64 j = 0; j < n; j++) {
+            if (numbers[i] != site_numbers[j]) continue;
+            const Vec gap = lattice.wrapped(at(points, i) - at(sites, j));
+            if (dot(gap, gap) < least) {
+                least = dot(gap, gap);
+                nearest[i] = j;
+                put(way, i, gap);
+            }
+        }
+    }
+}
+
+}  // extern "C"
