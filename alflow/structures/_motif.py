@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from alflow.structures._fingerprint import absolute_moments, reduced_and_rows
 from alflow.structures._lattice import hermite_basis, inverse_of, reduced_lattice, wrap_small
+from alflow.structures.kernels import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from alflow.structures._policy import DuplicatePolicy
     from alflow.structures._structure import Structure
 
+_DENSE_LIMIT = 400_000
 TIGHT = 0.1
 LOOSE = 0.5
 
@@ -139,13 +141,12 @@ def _translations(
     integers, snapped = np.mod(integers[good], common), snapped[good]
     if len(integers) == 1:
         return None
-    permutations, distances = _carry(positions, lattice, snapped)
-    fits = (distances <= 2.0 * tolerance + 1e-9) & (numbers[permutations] == numbers[None])
+    permutations, keep = _carry(positions, numbers, lattice, snapped, 2.0 * tolerance + 1e-9)
+    integers, permutations = integers[keep], permutations[keep]
     if whole.moments is not None:
         change = np.abs(whole.moments[permutations] - whole.moments[None])
-        fits &= change.reshape(*permutations.shape, -1).max(axis=2) <= moment_tolerance
-    keep = fits.all(axis=1)
-    integers, permutations = integers[keep], permutations[keep]
+        even = change.reshape(len(permutations), -1).max(axis=1) <= moment_tolerance
+        integers, permutations = integers[even], permutations[even]
     d = len(lattice)
     basis = hermite_basis(np.concatenate([integers, common * np.eye(d, dtype=np.int64)]))
     index = round(common**d / abs(float(np.prod(np.diag(basis).astype(float)))))
@@ -156,12 +157,19 @@ def _translations(
 
 
 def _carry(
-    positions: NDArray[np.float64], lattice: NDArray[np.float64], steps: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(m, n) index of and (m, n) distance to the site that each of m translations carries each of n sites onto."""
+    positions: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    lattice: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    limit: float,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(m, n) site onto which each of m translations carries each of n sites; (m,) whether all within ``limit``, Å."""
+    kernels = compiled()
+    if kernels is not None:
+        return kernels.carry(positions, numbers, lattice, steps, limit)
     m, n = len(steps), len(positions)
     carried = (positions[None] + steps[:, None]).reshape(-1, 3)
-    if m * n * n <= 400_000:
+    if m * n * n <= _DENSE_LIMIT:
         gap = wrap_small(carried[:, None] - positions[None], lattice)
         square = np.einsum("ijk,ijk->ij", gap, gap)
         nearest = square.argmin(axis=1)
@@ -169,7 +177,8 @@ def _carry(
     else:
         nearest = _periodic_nearest(positions, lattice, carried)
         distance = np.linalg.norm(wrap_small(carried - positions[nearest], lattice), axis=1)
-    return nearest.reshape(m, n), distance.reshape(m, n)
+    nearest, distance = nearest.reshape(m, n), distance.reshape(m, n)
+    return nearest, ((distance <= limit) & (numbers[nearest] == numbers[None])).all(axis=1)
 
 
 def _periodic_nearest(

@@ -47,6 +47,21 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         _SIZE,
         (_POINTER, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER),
     ),
+    "carry": (
+        None,
+        (
+            _SIZE,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            ctypes.c_int,
+            _SIZE,
+            _POINTER,
+            ctypes.c_double,
+            _POINTER,
+            _POINTER,
+        ),
+    ),
     "nearest_same": (
         None,
         (_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, ctypes.c_int, _POINTER, _POINTER),
@@ -108,6 +123,7 @@ class _Trial(ctypes.Structure):
         ("order", _POINTER),
         ("partner_start", _POINTER),
         ("partners", _POINTER),
+        ("pairs", _POINTER),
         ("gate", ctypes.c_double),
     )
 
@@ -270,6 +286,34 @@ class Kernels:
         """Prepare the placements of a pair, see :class:`alflow.structures._placement.Trial`."""
         return CompiledTrial(self._library, x, y, lattice, maps, pairs, copies, order, gate, turned=turned)
 
+    def carry(
+        self,
+        positions: NDArray[np.float64],
+        numbers: NDArray[np.int64],
+        lattice: NDArray[np.float64],
+        steps: NDArray[np.float64],
+        limit: float,
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(m, n) site of the same number onto which each of m translations carries each site within ``limit``, Å.
+
+        Also (m,) whether it carries all of them; the sites of one that does not mean nothing.
+        """
+        positions, numbers, lattice, steps = _f64(positions), _i64(numbers), _f64(lattice), _f64(steps)
+        onto, keep = np.empty((len(steps), len(positions)), dtype=np.int64), np.empty(len(steps), dtype=np.bool_)
+        self._library.carry(
+            len(positions),
+            positions.ctypes.data,
+            numbers.ctypes.data,
+            lattice.ctypes.data,
+            len(lattice),
+            len(steps),
+            steps.ctypes.data,
+            limit,
+            onto.ctypes.data,
+            keep.ctypes.data,
+        )
+        return onto, keep
+
     def nearest_same(
         self,
         points: NDArray[np.float64],
@@ -321,9 +365,18 @@ class CompiledTrial:
         ends = np.zeros(self.n_x + 1, dtype=np.int64)
         np.cumsum(ordered.sum(axis=1), out=ends[1:])
         # kept, for the library holds addresses only
-        self._arrays = (_f64(x), _f64(y), _f64(lattice), _f64(maps), _i64(order), ends, _i64(partners))
+        self._arrays = (
+            _f64(x),
+            _f64(y),
+            _f64(lattice),
+            _f64(maps),
+            _i64(order),
+            ends,
+            _i64(partners),
+            np.ascontiguousarray(pairs, dtype=np.bool_),
+        )
         self._trial = _Trial(
-            len(x), len(y), copies, len(lattice), turned, *(array.ctypes.data for array in self._arrays), gate**2
+            len(x), len(y), copies, len(lattice), turned, *(array.ctypes.data for array in self._arrays), gate
         )
 
     def next_placement(

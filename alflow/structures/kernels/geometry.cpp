@@ -97,6 +97,72 @@ bool lattice_points(const Lattice &lattice, double radius, std::size_t most, std
     return true;
 }
 
+// Sites of a structure in bins of its cell, so that few are looked at to find the one at a given place.
+class Bins {
+   public:
+    Bins(i64 n, const double *sites, const Lattice &lattice, double reach) : lattice_(lattice) {
+        if (n < 24) return;  // looking at all is as fast
+        const double edge = std::max(1.5, 1.01 * reach);
+        i64 total = 1;
+        for (int i = 0; i < lattice.d; i++) {
+            const double height = 1.0 / std::sqrt(dot(lattice.dual[i], lattice.dual[i]));
+            count_[i] = std::clamp(static_cast<i64>(height / edge), i64(1), i64(32));
+            width_[i] = reach / height * double(count_[i]);
+            total *= count_[i];
+        }
+        if (total < 8) return;
+        start_.assign(total + 1, 0);
+        std::vector<i64> bin(n);
+        for (i64 i = 0; i < n; i++) {
+            double place[3];
+            coordinates(at(sites, i), place);
+            i64 box[3] = {0, 0, 0};
+            for (int a = 0; a < lattice.d; a++) box[a] = wrapped(static_cast<i64>(place[a]), a);
+            bin[i] = (box[0] * count_[1] + box[1]) * count_[2] + box[2];
+            start_[bin[i] + 1]++;
+        }
+        for (i64 b = 0; b < total; b++) start_[b + 1] += start_[b];
+        members_.resize(n);
+        std::vector<i64> next(start_.begin(), start_.end() - 1);
+        for (i64 i = 0; i < n; i++) members_[next[bin[i]]++] = i;
+    }
+
+    bool sorted() const { return !start_.empty(); }
+
+    // Calls visit(site) for every site that may lie within the reach of a place, and for some others.
+    template <class Visit>
+    void near(Vec place, const Visit &visit) const {
+        double where[3];
+        i64 low[3] = {0, 0, 0}, high[3] = {0, 0, 0};
+        coordinates(place, where);
+        for (int a = 0; a < lattice_.d; a++) {
+            low[a] = static_cast<i64>(std::floor(where[a] - width_[a] - 1e-9));
+            high[a] = static_cast<i64>(std::floor(where[a] + width_[a] + 1e-9));
+            if (high[a] - low[a] >= count_[a]) low[a] = 0, high[a] = count_[a] - 1;
+        }
+        for (i64 i = low[0]; i <= high[0]; i++)
+            for (i64 j = low[1]; j <= high[1]; j++)
+                for (i64 k = low[2]; k <= high[2]; k++) {
+                    const i64 b = (wrapped(i, 0) * count_[1] + wrapped(j, 1)) * count_[2] + wrapped(k, 2);
+                    for (i64 m = start_[b]; m < start_[b + 1]; m++) visit(members_[m]);
+                }
+    }
+
+   private:
+    const Lattice &lattice_;
+    i64 count_[3] = {1, 1, 1};
+    double width_[3] = {0.0, 0.0, 0.0};  // the reach, in bins
+    std::vector<i64> start_, members_;
+
+    void coordinates(Vec place, double *out) const {
+        for (int a = 0; a < lattice_.d; a++) {
+            const double f = dot(place, lattice_.dual[a]);
+            out[a] = (f - std::floor(f)) * double(count_[a]);
+        }
+    }
+    i64 wrapped(i64 i, int a) const { return i < 0 ? i + count_[a] : i >= count_[a] ? i - count_[a] : i; }
+};
+
 // The k smallest squares seen so far, ascending.
 inline void keep(double *list, i64 k, double square) {
     if (square >= list[k - 1]) return;
@@ -450,7 +516,8 @@ struct Trial {
     const i64 *order;           // (n_x,)
     const i64 *partner_start;   // (n_x + 1,), into partners, in the order of `order`
     const i64 *partners;
-    double gate;                // squared, Å²
+    const std::uint8_t *pairs;  // (n_x, n_y), the same as a table
+    double gate;                // Å
 };
 
 // The first of the starts from `first` to `last` that is a one-to-one placement within the gate and with a scatter of at
@@ -458,6 +525,8 @@ struct Trial {
 i64 next_placement(const Trial *trial, const i64 *linears, const double *shifts, i64 first, i64 last, double scatter,
                    i64 *sites, double *residue) {
     const Lattice lattice(trial->lattice, trial->d);
+    const Bins bins(trial->n_y, trial->y, lattice, trial->gate);
+    const double gate = trial->gate * trial->gate;
     std::vector<i64> used(trial->n_y);
     for (i64 start = first; start < last; start++) {
         const double *map = trial->maps + 9 * linears[start];
@@ -470,16 +539,25 @@ i64 next_placement(const Trial *trial, const i64 *linears, const double *shifts,
             const Vec carried = times(at(trial->x, i), map) + shift;
             double least = INFINITE;
             Vec nearest = {0.0, 0.0, 0.0};
-            for (i64 p = trial->partner_start[o]; p < trial->partner_start[o + 1]; p++) {
-                const Vec gap = lattice.wrapped(carried - at(trial->y, trial->partners[p]));
+            const auto look = [&](i64 j) {
+                const Vec gap = lattice.wrapped(carried - at(trial->y, j));
                 const double size = dot(gap, gap);
-                if (size < least) least = size, nearest = gap, sites[i] = trial->partners[p];
+                if (size < least) least = size, nearest = gap, sites[i] = j;
+            };
+            const i64 begin = trial->partner_start[o], end = trial->partner_start[o + 1];
+            if (bins.sorted() && end - begin > 4) {
+                const std::uint8_t *allowed = trial->pairs + i * trial->n_y;
+                bins.near(carried, [&](i64 j) {
+                    if (allowed[j]) look(j);
+                });
+            } else {
+                for (i64 p = begin; p < end; p++) look(trial->partners[p]);
             }
             put(residue, i, nearest);
             total = total + nearest;
             square += least;
             // the scatter about the mean of some displacements never exceeds that of all of them about theirs
-            alive = least <= trial->gate &&
+            alive = least <= gate &&
                     (trial->turned || square - dot(total, total) / double(o + 1) <= scatter * (1.0 + 1e-9) + 1e-12);
         }
         if (!alive) continue;
@@ -488,6 +566,34 @@ i64 next_placement(const Trial *trial, const i64 *linears, const double *shifts,
         if (std::all_of(used.begin(), used.end(), [&](i64 uses) { return uses == trial->copies; })) return start;
     }
     return last;
+}
+
+// Carries n sites by each of m translations onto sites of the same number within a distance: (m, n) which. A translation
+// that does not carry every one has keep 0.
+void carry(i64 n, const double *positions, const i64 *numbers, const double *rows, int d, i64 m, const double *steps,
+           double limit, i64 *onto, std::uint8_t *keep) {
+    const Lattice lattice(rows, d);
+    const Bins bins(n, positions, lattice, limit);
+    for (i64 t = 0; t < m; t++) {
+        keep[t] = 1;
+        for (i64 i = 0; i < n && keep[t]; i++) {
+            const Vec place = at(positions, i) + at(steps, t);
+            double least = limit * limit;
+            i64 found = -1;
+            const auto look = [&](i64 j) {
+                if (numbers[i] != numbers[j]) return;
+                const Vec gap = lattice.wrapped(place - at(positions, j));
+                if (dot(gap, gap) <= least) least = dot(gap, gap), found = j;
+            };
+            if (bins.sorted()) {
+                bins.near(place, look);
+            } else {
+                for (i64 j = 0; j < n; j++) look(j);
+            }
+            onto[t * n + i] = found;
+            keep[t] = found >= 0;
+        }
+    }
 }
 
 // Under each of m points the nearest of n sites of the same number, and the way (m, 3) from it.
