@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -85,3 +85,23 @@ def member_losses(
         stress = soften((((out.virial - labels.virial) / labels.volume.unsqueeze(1)) ** 2).mean(2) / t.stress**2)
         loss = loss + weights.stress * (per_cell * stress).sum(1) / per_cell.sum(1).clamp(min=1e-12)
     return loss
+
+
+def committee_loss(out: NetworkOutput, labels: Labels, structure: torch.Tensor, weights: LossWeights) -> torch.Tensor:
+    """Loss of the mean over members, a scalar; every structure counts the same.
+
+    It is what a committee is judged by, for its mean is what is used. Members that learn their examples by heart
+    disagree more, and the mean of their losses grows while their mean goes on to gain.
+
+    Parameters
+    ----------
+    out, labels, structure, weights
+        as in :func:`member_losses`
+    """
+    mean = replace(
+        out,
+        energy=out.energy.mean(0, keepdim=True),
+        forces=None if out.forces is None else out.forces.mean(0, keepdim=True),
+        virial=None if out.virial is None else out.virial.mean(0, keepdim=True),
+    )
+    return member_losses(mean, labels, structure, weights, torch.ones_like(mean.energy))[0]

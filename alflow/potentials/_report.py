@@ -49,7 +49,8 @@ class TrainingProgress:
     loss
         running loss of the last epoch, mean over members
     held_out_loss
-        loss of the averaged weights on the held-out structures, None when there are none or none was looked at yet
+        loss of the members' mean, by averaged weights, on the held-out structures; None when there are none or none was
+        looked at
     cpu_seconds
         processor time used so far, eased over resumptions
     fraction
@@ -89,7 +90,7 @@ class TrainingReport:
     warm_start
         how the earlier committee was used: a sentence, empty when training started from scratch
     history
-        looks at the held-out structures: epoch, training loss, held-out loss
+        looks at the held-out structures: epoch, training loss (mean over members), held-out loss (of the members' mean)
     """
 
     n_train: int

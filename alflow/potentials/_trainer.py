@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from alflow.errors import PotentialError
-from alflow.potentials._loss import LossWeights, member_losses
+from alflow.potentials._loss import LossWeights, committee_loss, member_losses
 from alflow.potentials._optimiser import OptimiserState, learning_rate
 from alflow.potentials._report import TrainingProgress
 
@@ -132,8 +132,9 @@ class Trainer:
     ) -> TrainerState:
         """Train to the end of the budget, or until held-out structures gain nothing any more.
 
-        Then the learning rate is brought down from where it is, starting from the best weights: the noise of a
-        high rate hides most of what the last part of a training brings.
+        What is judged is the members' mean. Where it gains nothing, the learning rate is brought down from where it
+        is, starting from the best weights: the noise of a high rate hides most of what the last part of a training
+        brings.
 
         Parameters
         ----------
@@ -255,13 +256,12 @@ class Trainer:
         return held_out_loss
 
     def evaluate(self, matrix: torch.Tensor, indices: NDArray[np.int64]) -> float:
-        """Mean loss over members and structures with full weights."""
+        """Loss of the members' mean over structures, with full weights."""
         weights, total = self._loss_weights(1.0), 0.0
         for part in np.array_split(indices, math.ceil(len(indices) / VALIDATION_BATCH)):
             batch, labels = self.data.batch(part)
             out = self.engine.evaluate(matrix, batch)
-            share = torch.ones(len(matrix), len(part), dtype=matrix.dtype)
-            total += len(part) * float(member_losses(out, labels, batch.structure, weights, share).mean())
+            total += len(part) * float(committee_loss(out, labels, batch.structure, weights))
         return total / len(indices)
 
 

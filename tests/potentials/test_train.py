@@ -164,6 +164,51 @@ def test_a_training_that_gains_nothing_cools_down_and_ends(labelled: list[Atoms]
     assert torch.equal(again.core.weights, committee.core.weights)
 
 
+def test_no_cool_down_before_energies_weigh_fully(labelled: list[Atoms], tmp_path: Path) -> None:
+    few = [*labelled[:4], *(labelled[i] for i in held_out_of(labelled))]
+    training = OVERFITTING.model_copy(update={"validation_from": 2, "max_epochs": 60})
+    first = {}
+    for ramp in (0.0, 0.6):
+        folder = tmp_path / str(ramp)
+        train_committee(few, SMALL, training.model_copy(update={"energy_ramp": ramp}), checkpoint_dir=folder)
+        first[ramp], _, _ = read_tensors(folder / "training.ckpt", "alflow training", (2,))["cooling"]
+    assert first[0.0] < 0.6 * 60 <= first[0.6]  # one step an epoch
+
+
+def soft(square: Any) -> Any:
+    """x² below half a target, linear beyond, written out again."""
+    return 0.5 * (np.sqrt(1 + 4 * square) - 1)
+
+
+def test_the_mean_of_the_members_is_judged(labelled: list[Atoms]) -> None:
+    training = TrainingSpec(max_epochs=12, validate_every=4)
+    committee = train_committee(labelled, SMALL, training, seed=3)
+    report, targets = committee.report, committee.targets
+    assert report is not None
+    held_out = [labelled[i] for i in report.held_out]
+    n_atoms = np.array([len(a) for a in held_out])
+    voigt = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+    def loss(energy: Any, forces: Any, stress: Any) -> float:
+        off = (energy - [a.info["REF_energy"] for a in held_out]) / n_atoms / targets.energy
+        pairs = zip(forces, held_out, strict=True)
+        pull = np.concatenate([((f - a.arrays["REF_forces"]) ** 2).mean(1) for f, a in pairs]) / targets.force**2
+        strain = np.array([s - a.info["REF_stress"] for s, a in zip(stress, held_out, strict=True)]) / targets.stress
+        return float(
+            training.energy_weight * soft(off**2).mean()
+            + training.force_weight * soft(pull).mean()
+            + training.stress_weight * soft((strain[:, *voigt] ** 2).mean(1)).mean()
+        )
+
+    p = committee.predict(held_out)
+    assert p.stress is not None
+    assert p.stress_mean is not None
+    best = min(found for _, _, found in report.history if found is not None)
+    assert best == pytest.approx(loss(p.energy_mean, p.force_mean, p.stress_mean), rel=1e-6)
+    members = [loss(p.energy[k], [f[k] for f in p.forces], p.stress[k]) for k in range(3)]
+    assert best < 0.999 * np.mean(members)
+
+
 def held_out_of(labelled: list[Atoms]) -> list[int]:
     report = train_committee(labelled, SMALL, TrainingSpec(max_epochs=1)).report
     assert report is not None
