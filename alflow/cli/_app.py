@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _deploy, _drive, _lammps, _look, _models, _queue, _start
+from alflow.cli import _data, _db, _dedup, _deploy, _drive, _lammps, _look, _models, _queue, _start
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -112,6 +112,7 @@ _add(app, _look.report, "report", "alflow report --output report.html", panel=_L
 _add(app, _data.add, "add", "alflow add polymorphs.cif frames.extxyz", panel=_DATA)
 _add(app, _data.import_, "import", "alflow import labels.extxyz --theory pbe-500eV", panel=_DATA)
 _add(app, _data.export, "export", "alflow export 'Ni,state=labelled' --output train.extxyz", panel=_DATA)
+_add(app, _dedup.dedup, "dedup", "alflow dedup *.cif relaxations.extxyz --output unique.extxyz", panel=_DATA)
 
 _add(app, _drive.worker, "worker", "alflow worker --until idle --config alflow-worker.yaml", panel=_MACHINES)
 _add(app, _deploy.upkeep, "upkeep", "alflow upkeep --keep-committees 3", panel=_MACHINES)

@@ -27,6 +27,8 @@ from ase.data import atomic_numbers
 from alflow.errors import StructureError
 from alflow.structures._structure import Structure
 
+_Found = tuple[Callable[[], Atoms], str | None, float]  # what parses it, its text, the share of the file
+
 MAX_FILE_BYTES = 4 * 1024**3
 MAX_TEXT_BYTES = 64 * 1024**2
 MAX_ATOMS = 100_000
@@ -125,25 +127,28 @@ def frames_of(path: str | Path) -> Iterator[Frame]:
     path
         as for :func:`read_structures`
 
-    Yields
-    ------
-    Frame
-        in the order of the file
+    Returns
+    -------
+    an iterator over the frames in the order of the file
 
     Raises
     ------
     StructureError
-        for a format that is not on the list, a file that is too large or holds no structure, and for damage after which
-        the next frame cannot be found; damage within a frame is an error of its :meth:`Frame.load`
+        at once for a file that is not there, of a format that is not on the list or too large; from the iterator for a
+        file without structures and for damage after which the next frame cannot be found. Damage within a frame is an
+        error of its :meth:`Frame.load`
     """
     path = Path(path)
-    reader, largest = _reader(path)
+    reader, largest = _reader(path)  # checked at once, not only when the first frame is asked for
     if not path.is_file():
         raise StructureError(f"{path}: no such file")
     size = path.stat().st_size
     if size > largest:
         raise StructureError(f"{path}: {size / 1e6:.0f} MB; files of this format are read up to {largest / 1e6:.0f} MB")
-    frames = reader(path)
+    return _numbered(reader(path), path)
+
+
+def _numbered(frames: Iterator[_Found], path: Path) -> Iterator[Frame]:
     for number in itertools.count():
         with _named(path, number):
             found = next(frames, None)
@@ -153,9 +158,6 @@ def frames_of(path: str | Path) -> Iterator[Frame]:
             return
         parse, text, share = found
         yield Frame(path=path, number=number, share=share, text=text, parse=parse)
-
-
-_Found = tuple[Callable[[], Atoms], str | None, float]  # what parses it, its text, the share of the file
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], Iterator[_Found]], int]:

@@ -1,0 +1,546 @@
+"""``alflow dedup``: the same groups as in memory, nothing lost, and the same files after any interruption."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from alflow.cli import _dedup_check, _dedup_steps, _dedup_work
+from alflow.cli._dedup_check import ask_matcher
+from alflow.cli._dedup_work import WorkFile
+from alflow.structures import DuplicatePolicy, LabelledStructure, Structure, find_duplicates, frames_of
+from tests.disguises import disguise, jiggled
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+
+def rattled(symbol: str = "Cu", seed: int = 0, size: tuple[int, int, int] = (1, 1, 1)) -> Atoms:
+    """A cell without symmetry."""
+    atoms = bulk(symbol, "fcc", a=3.6, cubic=True) * size
+    atoms.rattle(0.08, seed=seed)
+    return atoms
+
+
+def labelled(atoms: Atoms, energy: float) -> Atoms:
+    """A copy with the results of a calculation."""
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, energy=energy, forces=np.full((len(copy), 3), 0.25))
+    return copy
+
+
+def mixed(n: int = 6, seed: int = 1) -> list[Atoms]:
+    """Families of disguised copies and strangers, in random order."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for k in range(n):
+        parent = rattled("Ni" if k % 3 == 1 else "Cu", seed=k)
+        if k % 3 == 2:
+            parent.numbers[0] = 28
+        found += [parent, *(disguise(parent, rng) for _ in range(k % 3)), jiggled(disguise(parent, rng), rng, 0.04)]
+        found.append(jiggled(parent, rng, 0.005))
+    found += [molecule("H2O"), disguise(molecule("H2O"), rng), molecule("CO2")]
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def table(path: str = "unique.csv") -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def texts(path: str | Path) -> list[str | None]:
+    return [frame.text for frame in frames_of(path)]
+
+
+def partition(names: Sequence[Any]) -> set[frozenset[int]]:
+    """Groups as sets of indices."""
+    return {frozenset(i for i, other in enumerate(names) if other == name) for name in names}
+
+
+# -- groups ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relation", ["identical", "redundant", "same-phase"])
+def test_groups_are_those_of_the_search_in_memory(alflow: Run, relation: str) -> None:
+    structures = mixed()
+    write("all.extxyz", structures)
+    found = alflow("dedup", "all.extxyz", "--relation", relation, "--json").json()
+    policy = getattr(DuplicatePolicy, relation.replace("-", "_"))()
+    expected = find_duplicates([*frames("all.extxyz")], policy)
+    assert partition([row["group"] for row in table()]) == partition(expected.tolist())
+    assert (found["read"], found["unique"]) == (len(structures), expected.max() + 1)
+    assert found["duplicates"] == found["read"] - found["unique"]
+    assert found["policy"]["relation"] == relation.replace("-", "_")
+    assert 1 < found["unique"] < found["read"], "a test of groups needs some"
+
+
+def frames(path: str | Path) -> list[Atoms]:
+    return [frame.load() for frame in frames_of(path)]
+
+
+def test_neither_the_order_nor_the_division_into_files_matters(alflow: Run) -> None:
+    structures = mixed(4)
+    write("all.extxyz", structures)
+    alflow("dedup", "all.extxyz", "-o", "one.extxyz")
+    groups = partition([row["group"] for row in table("one.csv")])
+    turned = list(reversed(structures))
+    write("b.extxyz", turned[:7])
+    write("a.extxyz", turned[7:])
+    alflow("dedup", "b.extxyz", "a.extxyz", "-o", "two.extxyz")
+    there = partition([row["group"] for row in reversed(table("two.csv"))])
+    assert there == groups
+    assert sorted(map(str, texts("one.extxyz"))) == sorted(map(str, texts("two.extxyz")))
+
+
+def test_every_format_is_compared_with_every_other(alflow: Run) -> None:
+    copper = bulk("Cu", "fcc", a=3.6)
+    write("POSCAR", copper * (1, 2, 1))
+    write("cell.cif", bulk("Cu", "fcc", a=3.6, cubic=True))
+    write("rows.db", [labelled(copper * (1, 1, 3), -3.0), bulk("Cu", "hcp", a=2.55)])
+    write("frames.extxyz.gz", copper)
+    alflow("dedup", "POSCAR", "cell.cif", "rows.db", "frames.extxyz.gz")
+    rows = table()
+    assert [row["file"] for row in rows] == ["POSCAR", "cell.cif", "rows.db", "rows.db", "frames.extxyz.gz"]
+    assert [row["group"] for row in rows] == ["0", "0", "0", "1", "0"]
+    assert rows[0]["duplicate_of"] == "rows.db#0"
+    first, second = frames("unique.extxyz")
+    assert LabelledStructure.from_atoms(first).properties.energy == -3.0
+    assert [len(first), len(second)] == [3, 2]
+
+
+def test_tolerances_can_be_set(alflow: Run) -> None:
+    parent = rattled()
+    write("all.extxyz", [parent, jiggled(parent, np.random.default_rng(0), 0.04)])
+    counts = [
+        alflow("dedup", "all.extxyz", "--force", "--json", *options).json()["unique"]
+        for options in ([], ["--displacement", 0.05], ["--displacement", 0.03], ["-r", "same-phase"])
+    ]
+    assert counts == [2, 1, 2, 1]
+    write("all.extxyz", [bulk("Cu", a=3.6), bulk("Cu", a=3.615), bulk("Cu", a=4.0)])
+    counts = [
+        alflow("dedup", "all.extxyz", "--force", "--json", *options).json()["unique"]
+        for options in ([], ["--strain", 0.005], ["-r", "same-phase"], ["-r", "same-phase", "--any-volume"])
+    ]
+    assert counts == [3, 2, 2, 1]
+
+
+def test_mirror_images_can_be_kept(alflow: Run) -> None:
+    hand = rattled()
+    other = hand.copy()
+    other.set_cell(-hand.cell.array)
+    other.positions = -hand.positions
+    write("all.extxyz", [hand, other])
+    assert alflow("dedup", "all.extxyz", "--json").json()["unique"] == 1
+    assert {row["mirrored"] for row in table()} == {"", "yes"}
+    again = alflow("dedup", "all.extxyz", "--force", "--keep-mirror-images")
+    assert "mirror images apart" in again.stdout
+    assert len(texts("unique.extxyz")) == 2
+
+
+# -- what is written -------------------------------------------------------------------------------------------------
+
+
+def test_kept_frames_are_those_of_the_input_to_the_letter(alflow: Run) -> None:
+    structures = mixed(4)
+    for number, atoms in enumerate(structures):
+        atoms.info.update(note=f"frame {number}", weight=0.1 * number)
+        atoms.arrays["tags_of_mine"] = np.arange(len(atoms))
+    write("all.extxyz", structures)
+    Path("all.extxyz").write_text(Path("all.extxyz").read_text().rstrip("\n"), encoding="utf-8")  # no last line break
+    alflow("dedup", "all.extxyz", "--output", "kept.xyz.gz")
+    rows, given = table("kept.csv"), texts("all.extxyz")
+    kept = [number for number, row in enumerate(rows) if not row["duplicate_of"]]
+    assert gzip.decompress(Path("kept.xyz.gz").read_bytes()).decode() == "".join(str(given[k]) for k in kept)
+    assert [int(rows[k]["group"]) for k in kept] == list(range(len(kept))), "a group has the number of its frame"
+    for row in rows:
+        if row["duplicate_of"]:
+            file, leader = row["duplicate_of"].split("#")
+            assert file == "all.extxyz"
+            assert rows[int(leader)]["group"] == row["group"]
+            assert not rows[int(leader)]["duplicate_of"]
+
+
+def test_the_table_says_how_far_a_duplicate_is(alflow: Run) -> None:
+    parent = rattled(seed=3)
+    doubled = parent * (2, 1, 1)
+    one_off = parent.copy()
+    one_off.positions[2] += [0.0, 0.006, 0.0]
+    write("all.extxyz", [parent, doubled, one_off, parent])
+    found = alflow("dedup", "all.extxyz", "--json").json()
+    rows = {row["frame"]: row for row in table()}
+    leader = next(row for row in rows.values() if not row["duplicate_of"])
+    assert rows["1"]["copies"] == "2"
+    other = rows["2"] if leader is not rows["2"] else rows["0"]
+    # one atom of four moved by 0.006 Å; the best translation takes a part of it
+    assert 0.003 < float(other["displacement"]) < 0.006
+    assert float(other["rms"]) == pytest.approx(0.006 * np.sqrt(3) / 4, rel=1e-3)
+    assert float(other["strain"]) < 1e-6
+    assert found["exact_copies"] == (1 if leader is not rows["2"] else 0)
+    assert (leader["displacement"], leader["rms"], leader["mirrored"], leader["copies"]) == ("", "", "", "")
+
+
+def test_labelled_structures_are_kept_before_unlabelled_ones(alflow: Run) -> None:
+    """A label is never dropped for a structure without one, even where that one has the smaller cell."""
+    rng = np.random.default_rng(5)
+    parents = [rattled(seed=k) for k in range(4)]
+    larger = [disguise(parent * (2, 1, 1), rng) for parent in parents]
+    named = parents[0].copy()
+    named.info["REF_energy"] = -10.1
+    write("bare.extxyz", parents)
+    write("labels.extxyz", [*(labelled(atoms, -2.5 * len(atoms)) for atoms in larger), named])
+    outcome = alflow("dedup", "bare.extxyz", "labels.extxyz", "--json").json()
+    assert (outcome["labelled"], outcome["labelled_duplicates"], outcome["unique"]) == (5, 1, 4)
+    examples = [LabelledStructure.from_atoms(atoms) for atoms in frames("unique.extxyz")]
+    per_atom = [example.properties.energy / example.structure.n_atoms for example in examples]
+    assert sorted(per_atom) == pytest.approx([-2.525, -2.5, -2.5, -2.5])
+    assert outcome["largest_energy_difference"] == pytest.approx(0.025)
+    assert outcome["largest_energy_difference_at"] == "labels.extxyz#4"
+    alflow("dedup", "labels.extxyz", "bare.extxyz", "-o", "other.extxyz")
+    assert sorted(map(str, texts("other.extxyz"))) == sorted(map(str, texts("unique.extxyz")))
+
+
+def test_the_summary_for_people(alflow: Run) -> None:
+    write("all.extxyz", [*mixed(3), labelled(rattled(seed=9), -4.0), labelled(rattled(seed=9), -4.1)])
+    outcome = alflow("dedup", "all.extxyz")
+    assert outcome.stdout.startswith("redundant: any atom 0.015 Å, strain 0.002\n")
+    for words in ("read", "unique: kept", "duplicates", "of equal content", "with a label", "most duplicates", "Cu3Ni"):
+        assert words in outcome.stdout
+    assert "25 meV/atom, in the group of all.extxyz#" in outcome.stdout
+    for step in ("read", "group", "write"):
+        assert f"  {step} " in outcome.stderr
+    assert alflow("dedup", "all.extxyz", "--force", "--quiet").stderr == ""
+
+
+# -- wrong input -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_over(alflow: Run) -> None:
+    write("all.extxyz", rattled())
+    Path("unique.csv").write_text("mine")
+    assert "unique.csv exists already; --force writes over it" in alflow("dedup", "all.extxyz", code=1).stderr
+    assert Path("unique.csv").read_text() == "mine"
+    assert not list(Path().glob("*.work"))
+    alflow("dedup", "all.extxyz", "--force")
+    assert table()[0]["formula"] == "Cu4"
+    assert "unique.extxyz exists already" in alflow("dedup", "all.extxyz", code=1).stderr
+    alflow("dedup", "all.extxyz", "-o", "other.xyz", "-t", "groups.csv")
+    assert Path("groups.csv").exists()
+    assert not Path("other.csv").exists()
+
+
+def test_names_are_checked_before_the_work_begins(alflow: Run) -> None:
+    write("all.extxyz", rattled())
+    Path("notes.txt").write_text("nothing")
+    for arguments, words in (
+        (["all.extxyz", "-o", "all.extxyz"], "all.extxyz is input and output"),
+        (["all.extxyz", "-o", "out.cif"], "structures are written as extended XYZ"),
+        (["all.extxyz", "-o", "no/out.xyz"], "the folder no does not exist"),
+        (["all.extxyz", "-o", "out.xyz", "-t", "out.xyz"], "wanted for two outputs"),
+        (["all.extxyz", "absent.extxyz"], "absent.extxyz: no such file"),
+        (["all.extxyz", "notes.txt"], "structures are read from"),
+    ):
+        assert words in alflow("dedup", *arguments, code=1).stderr
+    assert sorted(path.name for path in Path().iterdir()) == ["all.extxyz", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--relation", "alike"],
+        ["--relation", "identical", "--displacement", "0.1"],
+        ["--relation", "same-phase", "--strain", "0.01"],
+        ["--any-volume"],
+        ["--displacement", "3"],
+        ["--cross-check", "--keep-mirror-images"],
+        [],
+    ],
+)
+def test_wrong_usage(alflow: Run, options: list[str]) -> None:
+    write("all.extxyz", rattled())
+    alflow("dedup", *(["all.extxyz", *options] if options else []), code=2)
+    assert not Path("unique.extxyz.work").exists()
+
+
+def test_a_file_named_twice_is_read_once(alflow: Run) -> None:
+    write("all.extxyz", rattled())
+    assert alflow("dedup", "all.extxyz", "./all.extxyz", "--json").json()["read"] == 1
+
+
+def damaged(path: str, n: int = 4, bad: int = 1) -> None:
+    """Some frames of which one holds a letter where a number belongs."""
+    found = []
+    for number in range(n):
+        write("frame.extxyz", rattled(seed=number))
+        text = Path("frame.extxyz").read_text()
+        found.append(text.replace("Cu       0", "Cu       x", 1) if number == bad else text)
+        assert number != bad or found[-1] != text
+    Path("frame.extxyz").unlink()
+    Path(path).write_text("".join(found))
+
+
+def test_bad_frames(alflow: Run) -> None:
+    damaged("all.extxyz")
+    failed = alflow("dedup", "all.extxyz", code=1)
+    assert "error: all.extxyz, frame 1: cannot be read" in failed.stderr
+    assert "--skip-bad leaves such frames out" in failed.stderr
+    assert not Path("unique.extxyz").exists()
+    outcome = alflow("dedup", "all.extxyz", "--skip-bad", "--json")
+    assert "1 of them by an earlier run" in outcome.stderr
+    found = outcome.json()
+    assert (found["read"], found["unreadable"], found["unique"]) == (3, 1, 3)
+    rows = table()
+    assert [row["frame"] for row in rows] == ["0", "1", "2", "3"]
+    assert [bool(row["error"]) for row in rows] == [False, True, False, False]
+    assert "cannot be read" in rows[1]["error"]
+    assert rows[1]["group"] == ""
+    assert len(texts("unique.extxyz")) == 3
+
+
+def test_a_truncated_file(alflow: Run) -> None:
+    write("all.extxyz", [rattled(seed=k) for k in range(3)])
+    text = Path("all.extxyz").read_text()
+    Path("all.extxyz").write_text(text[: text.rindex("Lattice")])
+    assert "all.extxyz, frame 2: the file ends within the frame" in alflow("dedup", "all.extxyz", code=1).stderr
+    outcome = alflow("dedup", "all.extxyz", "--skip-bad")
+    assert "unreadable: left out" in outcome.stdout
+    assert "nothing behind it can be read" in table()[-1]["error"]
+    assert len(texts("unique.extxyz")) == 2
+
+
+def test_a_file_without_a_good_frame(alflow: Run) -> None:
+    damaged("all.extxyz", n=1, bad=0)
+    failed = alflow("dedup", "all.extxyz", "--skip-bad", code=1)
+    assert "none of the files holds a structure that can be read" in failed.stderr
+
+
+# -- interruptions ---------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+    import os, pathlib, sys
+    from alflow.cli import _dedup_steps, _dedup_work, main
+
+    _dedup_steps.BATCH = 4
+    _dedup_work.COMMIT_SECONDS = {seconds}
+    owner = pathlib.Path if {method!r} == "replace" else _dedup_work.WorkFile
+    found, calls = getattr(owner, {method!r}), 0
+
+    def counted(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == {call}:
+            os.kill(os.getpid(), {number})
+        return found(*arguments, **keywords)
+
+    setattr(owner, {method!r}, counted)
+    sys.argv = ["alflow", "dedup", "all.extxyz", "more.extxyz"]
+    main()
+"""
+
+
+def interrupted(
+    method: str, call: int, number: signal.Signals, *, seconds: float = 0.0
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that gets a signal just before the n-th call of a method."""
+    program = textwrap.dedent(PROGRAM.format(method=method, call=call, number=int(number), seconds=seconds))
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def inputs(alflow: Run) -> dict[str, bytes]:
+    """Two files, and what an undisturbed run makes of them."""
+    structures = mixed(5)
+    write("all.extxyz", structures[:11])
+    write("more.extxyz", structures[11:])
+    alflow("dedup", "all.extxyz", "more.extxyz")
+    return {name: Path(name).rename(f"expected-{name}").read_bytes() for name in ("unique.extxyz", "unique.csv")}
+
+
+@pytest.mark.parametrize(
+    ("method", "call"), [("add", 2), ("add", 5), ("begin_grouping", 1), ("decide", 9), ("replace", 1), ("replace", 2)]
+)
+def test_killed_anywhere_the_same_command_goes_on(
+    alflow: Run, inputs: dict[str, bytes], method: str, call: int
+) -> None:
+    assert interrupted(method, call, signal.SIGKILL).returncode == -signal.SIGKILL
+    assert Path("unique.extxyz.work").exists()
+    assert not Path("unique.extxyz").exists()
+    outcome = alflow("dedup", "all.extxyz", "more.extxyz")
+    assert "continuing from unique.extxyz.work" in outcome.stderr
+    assert {name: Path(name).read_bytes() for name in inputs} == inputs
+    assert sorted(path.name for path in Path().iterdir() if "expected" not in path.name) == [
+        "all.extxyz",
+        "more.extxyz",
+        "unique.csv",
+        "unique.extxyz",
+    ]
+
+
+def test_what_was_done_is_not_done_again(
+    alflow: Run, inputs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted("decide", 9, signal.SIGKILL)
+    monkeypatch.setattr(_dedup_steps, "fingerprint", None)  # every one is known
+    decided: list[int] = []
+    decide = WorkFile.decide
+
+    def observed(self: WorkFile, decision: _dedup_work.Decision) -> None:
+        decided.append(decision.frame)
+        decide(self, decision)
+
+    monkeypatch.setattr(WorkFile, "decide", observed)
+    outcome = alflow("dedup", "all.extxyz", "more.extxyz")
+    n = len(table())
+    assert f"{n} structures, {n} of them by an earlier run" in outcome.stderr
+    assert "structures grouped by an earlier run" in outcome.stderr
+    assert 0 < len(decided) <= n - 8
+    assert len(set(decided)) == len(decided)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_by_a_person(alflow: Run, inputs: dict[str, bytes], number: signal.Signals) -> None:
+    """Nothing at all is lost, although the last regular commit would be long ago."""
+    done = interrupted("decide", 9, number, seconds=1e9)
+    assert done.returncode == 130
+    assert done.stderr.endswith("interrupted; the same command continues\n")
+    with WorkFile(Path("unique.extxyz.work")) as work:
+        assert work.n_decided >= 8
+    alflow("dedup", "all.extxyz", "more.extxyz")
+    assert {name: Path(name).read_bytes() for name in inputs} == inputs
+
+
+def test_changed_files_are_read_again(alflow: Run, inputs: dict[str, bytes]) -> None:
+    interrupted("replace", 1, signal.SIGKILL)
+    write("more.extxyz", [rattled("Au")])
+    outcome = alflow("dedup", "more.extxyz")
+    assert "more.extxyz has changed since it was read: read again" in outcome.stderr
+    assert "all.extxyz is not among the files any more: forgotten" in outcome.stderr
+    assert [row["formula"] for row in table()] == ["Au4"]
+
+
+def test_a_file_that_changes_under_the_command(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("all.extxyz", [rattled(), rattled(seed=1)])
+    group = _dedup_steps.group_all
+
+    def meanwhile(*arguments: Any) -> None:
+        group(*arguments)
+        write("all.extxyz", [rattled("Au")])
+
+    monkeypatch.setattr(_dedup_steps, "group_all", meanwhile)
+    assert "has changed since it was read" in alflow("dedup", "all.extxyz", code=1).stderr
+    assert not Path("unique.extxyz").exists()
+    assert not list(Path().glob(".*.draft"))
+    monkeypatch.undo()
+
+
+def test_another_relation_does_not_read_again(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    structures = mixed()
+    write("all.extxyz", structures)
+    kept = alflow("dedup", "all.extxyz", "--keep-work", "--json").json()
+    assert kept["work"] == "unique.extxyz.work"
+    assert "exists already" in alflow("dedup", "all.extxyz", code=1).stderr
+    monkeypatch.setattr(_dedup_steps, "fingerprint", None)
+    loose = alflow("dedup", "all.extxyz", "--force", "--relation", "same-phase", "--json").json()
+    assert loose["read"] == len(structures)
+    assert loose["unique"] < kept["unique"]
+    assert not Path("unique.extxyz.work").exists()
+
+
+def test_one_output_has_one_writer(alflow: Run) -> None:
+    write("all.extxyz", rattled())
+    with WorkFile(Path("unique.extxyz.work")):
+        assert "another alflow writes the same output" in alflow("dedup", "all.extxyz", code=1).stderr
+    alflow("dedup", "all.extxyz")
+
+
+def test_work_files_of_others_are_refused(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("all.extxyz", rattled())
+    Path("unique.extxyz.work").write_bytes(b"no database, but longer than the header of one" * 4)
+    assert "is no work file of alflow, or damaged" in alflow("dedup", "all.extxyz", code=1).stderr
+    Path("unique.extxyz.work").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(_dedup_work, "_MADE_FOR", "another")
+        with WorkFile(Path("unique.extxyz.work")):
+            pass
+    assert "was left by another version of alflow; remove it" in alflow("dedup", "all.extxyz", code=1).stderr
+
+
+# -- StructureMatcher ------------------------------------------------------------------------------------------------
+
+
+def test_cross_check_agrees_on_planted_duplicates(alflow: Run) -> None:
+    write("all.extxyz", mixed())
+    found = alflow("dedup", "all.extxyz", "--cross-check", "--json")
+    check = found.json()["cross_check"]
+    assert check["disagreements"] == []
+    assert check["duplicates"] == check["n_duplicates"] >= 8
+    assert check["different"] >= 8
+    assert "closest pairs kept apart: no disagreement" in found.stderr
+    assert table("unique.cross-check.csv") == []
+
+
+def test_cross_check_reports_what_the_matcher_does_not_see(alflow: Run) -> None:
+    """Moments are ours alone, so that two magnetic orders are a disagreement, with its reason."""
+    up, mixed_order = bulk("Fe", "bcc", a=2.87, cubic=True), bulk("Fe", "bcc", a=2.87, cubic=True)
+    up.set_initial_magnetic_moments([2.0, 2.0])
+    mixed_order.set_initial_magnetic_moments([2.0, -2.0])
+    write("all.extxyz", [up, mixed_order])
+    check = alflow("dedup", "all.extxyz", "--cross-check", "--json").json()["cross_check"]
+    assert (check["duplicates"], check["different"], len(check["disagreements"])) == (0, 1, 1)
+    (row,) = table("unique.cross-check.csv")
+    assert (row["alflow"], row["matcher"], row["remark"]) == ("different", "same", "only their moments differ")
+    assert {row["one"], row["other"]} == {"all.extxyz#0", "all.extxyz#1"}
+    assert float(row["displacement"]) < 1e-6
+    assert float(row["matcher_displacement"]) < 1e-6
+
+
+def test_cross_check_is_bounded(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    write("all.extxyz", [disguise(rattled(seed=k // 4), rng) for k in range(24)])
+    asked: list[Structure] = []
+
+    def observed(a: Structure, b: Structure, policy: DuplicatePolicy) -> _dedup_check.Verdict:
+        asked.append(a)
+        return ask_matcher(a, b, policy)
+
+    monkeypatch.setattr(_dedup_check, "ask_matcher", observed)
+    monkeypatch.setattr(_dedup_check.cross_check, "__kwdefaults__", {"limit": 5})
+    check = alflow("dedup", "all.extxyz", "--cross-check", "--json").json()["cross_check"]
+    assert check["n_duplicates"] == 18
+    assert check["duplicates"] <= 5
+    assert check["different"] == 5
+    assert len(asked) == check["duplicates"] + check["different"]
+
+
+@pytest.mark.parametrize(("size", "same"), [(0.012, True), (0.02, False)])
+def test_the_matcher_is_asked_with_our_tolerance(size: float, same: bool) -> None:
+    """One atom of 32 moved: the mean displacement is small, so that the largest displacement decides."""
+    one = rattled(size=(2, 2, 2))
+    other = one.copy()
+    other.positions[5] += [size, 0.0, 0.0]
+    a, b = Structure.from_atoms(one), Structure.from_atoms(other)
+    verdict = ask_matcher(a, b, DuplicatePolicy.redundant())
+    assert verdict.same is same
+    if verdict.displacement is not None:
+        assert verdict.displacement == pytest.approx(size * 31 / 32, rel=1e-3)
+
+
+def test_the_matcher_is_asked_with_our_strain() -> None:
+    a = Structure.from_atoms(rattled())
+    for strain, same in ((0.0015, True), (0.005, False)):
+        stretched = rattled()
+        stretched.set_cell(stretched.cell.array * [1.0, 1.0, np.exp(strain)], scale_atoms=True)
+        assert ask_matcher(a, Structure.from_atoms(stretched), DuplicatePolicy.redundant()).same is same
