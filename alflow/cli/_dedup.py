@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _RELATIONS = ("identical", "redundant", "same-phase")
 _SUFFIXES = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz")
-_MOST = 5
+_MOST, _MOST_FILES = 5, 20
 
 
 def dedup(
@@ -92,7 +92,7 @@ def dedup(
         bool,
         typer.Option(
             "--cross-check",
-            help="Ask pymatgen's StructureMatcher about up to 500 pairs, and write where it disagrees into a table.",
+            help="Ask pymatgen's StructureMatcher about up to 500 pairs; a second table holds its disagreements.",
         ),
     ] = False,
     keep_work: Annotated[
@@ -159,7 +159,7 @@ def _work(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from alflow.cli._dedup_check import CHECK_COLUMNS, check_sentence, cross_check
+    from alflow.cli._dedup_check import CHECK_COLUMNS, cross_check
     from alflow.cli._dedup_steps import TABLE_COLUMNS, group_all, read_all, write_all
     from alflow.cli._dedup_work import WorkFile
     from alflow.cli._reporter import ConsoleReporter
@@ -198,8 +198,6 @@ def _work(
         write_all(work, sources, output, tables, report, counts["unique"])
         report.step("write", f"{output}, {table}" + (f", {disagreements}" if disagreements else ""))
         summary = _summary(work, policy, counts, output, table, check)
-        if check is not None:
-            report.note(check_sentence(check))
     if not keep_work:
         work_path.unlink(missing_ok=True)
     if as_json:
@@ -276,6 +274,7 @@ def _summary(
         **counts,
         "largest_energy_difference": None if widest is None else widest[1],
         "largest_energy_difference_at": None if widest is None else work.origin(widest[0]),
+        "files": work.by_file(),
         "most_duplicates": [
             {"formula": formula, "structures": n, "duplicates": duplicates}
             for formula, n, duplicates in work.most_duplicated(_MOST)
@@ -286,6 +285,8 @@ def _summary(
 
 
 def _print_summary(summary: dict[str, Any], policy: DuplicatePolicy) -> None:
+    from alflow.cli._dedup_check import check_sentence
+
     rows = [
         {"what": "read", "n": summary["read"]},
         {"what": "unique: kept", "n": summary["unique"]},
@@ -298,6 +299,15 @@ def _print_summary(summary: dict[str, Any], policy: DuplicatePolicy) -> None:
     shown = [row for row in rows if row["n"] or row["what"] in always]
     sys.stdout.write(f"{_tolerances(policy)}\n\n")
     print_rows([Column(key="what", label=""), Column(key="n", label="structures")], shown)
+    if 1 < len(summary["files"]) <= _MOST_FILES:
+        sys.stdout.write("\n")
+        columns = [
+            Column(key="file"),
+            Column(key="structures"),
+            Column(key="kept"),
+            Column(key="shared", label="also in other files"),
+        ]
+        print_rows(columns, summary["files"])
     if summary["most_duplicates"]:
         sys.stdout.write("\n")
         columns = [Column(key="formula", label="most duplicates"), Column(key="structures"), Column(key="duplicates")]
@@ -307,6 +317,8 @@ def _print_summary(summary: dict[str, Any], policy: DuplicatePolicy) -> None:
             f"\nLabels of one group differ by at most {1e3 * summary['largest_energy_difference']:.3g} meV/atom, "
             f"in the group of {summary['largest_energy_difference_at']}.\n"
         )
+    if summary["cross_check"] is not None:
+        sys.stdout.write(f"\n{check_sentence(summary['cross_check'])}\n")
 
 
 def _tolerances(policy: DuplicatePolicy) -> str:

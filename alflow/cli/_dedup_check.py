@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from alflow.structures import DuplicatePolicy, Isometry, Structure
 
 MAX_PAIRS = 250
+MAX_ATOMS = 128  # the matcher's time grows steeply with the number of atoms
 CHECK_COLUMNS = (
     "one",
     "other",
@@ -58,7 +59,7 @@ class CrossCheck:
     Parameters
     ----------
     duplicates, n_duplicates
-        pairs asked about that are duplicates to us, and how many such pairs there are
+        pairs asked about that are duplicates to us, and how many there are of those that can be asked about
     different
         pairs asked about that we keep apart: those whose fingerprints are closest
     disagreements
@@ -74,9 +75,9 @@ class CrossCheck:
 def cross_check(work: WorkFile, policy: DuplicatePolicy, report: Reporter, *, limit: int = MAX_PAIRS) -> CrossCheck:
     """Ask StructureMatcher about at most ``limit`` duplicates, evenly spread, and ``limit`` closest pairs kept apart.
 
-    Only three-dimensional crystals are asked about, and no pair of equal content.
+    Only three-dimensional crystals of up to 128 atoms are asked about, and no pair of equal content.
     """
-    duplicates = work.duplicate_pairs()
+    duplicates = work.duplicate_pairs(MAX_ATOMS)
     every = max(1, math.ceil(len(duplicates) / limit))
     asked = [(one, other, True) for one, other in duplicates[::every]]
     n_duplicates = len(asked)
@@ -136,7 +137,7 @@ def _primitive(structure: Structure, tolerance: float) -> Any:
 
 def _near_pairs(work: WorkFile, policy: DuplicatePolicy) -> Iterator[tuple[float, int, int]]:
     """(distance of the fingerprints, one, other) of leaders that stand next to each other by neighbour distance."""
-    for leaders in work.leaders_by_bucket():
+    for leaders in work.leaders_by_bucket(MAX_ATOMS):
         prints = [work.fingerprint(leader) for leader in leaders]
         scale = np.array([p.leading[0] if policy.any_volume else 1.0 for p in prints])
         order = np.argsort(np.array([p.leading[1] for p in prints]) / scale, kind="stable")
@@ -203,6 +204,6 @@ def check_sentence(check: CrossCheck) -> str:
     n = len(check.disagreements)
     found = "no disagreement" if n == 0 else "1 disagreement" if n == 1 else f"{n} disagreements"
     return (
-        f"StructureMatcher was asked about {check.duplicates} of {check.n_duplicates} duplicates that differ from "
-        f"their leader, and about the {check.different} closest pairs kept apart: {found}"
+        f"StructureMatcher was asked about {check.duplicates} of {check.n_duplicates} duplicates (crystals of up to "
+        f"{MAX_ATOMS} atoms, not of equal content) and about the {check.different} closest pairs kept apart: {found}."
     )

@@ -284,7 +284,7 @@ def _opened(path: Path, *, compressed: bool) -> TextIO:
 
 
 def _write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV table: None as an empty field, truth as yes and no, numbers to six digits, energies in full."""
+    """Write a CSV table: None as an empty field, truth as yes and no, lengths (Å) and strains to six decimals."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
@@ -294,9 +294,9 @@ def _write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str
 def _cell(name: str, value: Any) -> Any:
     if name == "mirrored" and value is not None:
         return "yes" if value else "no"
-    if isinstance(value, float) and name != "energy_per_atom":
-        return f"{value:.6g}"
-    return value
+    if not isinstance(value, float) or name == "energy_per_atom":
+        return value
+    return f"{value:g}" if name == "copies" else f"{value:.6f}"
 
 
 def _kept_texts(work: WorkFile, sources: Sequence[Source]) -> Iterator[str]:

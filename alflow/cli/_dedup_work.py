@@ -345,23 +345,27 @@ class WorkFile:
         query = "SELECT file.name || '#' || f.number FROM frame f JOIN file ON file.id = f.file WHERE f.id = ?"
         return str(self._one(query, frame))
 
-    def leaders_by_bucket(self) -> Iterator[list[int]]:
+    def leaders_by_bucket(self, max_atoms: int) -> Iterator[list[int]]:
         """Leaders of each bucket of three-dimensional crystals that holds more than one of them."""
         query = (
             "SELECT f.bucket FROM decision d JOIN frame f ON f.id = d.frame WHERE d.leader = d.frame "
-            "AND f.bucket LIKE '3:%' GROUP BY f.bucket HAVING count(*) > 1 ORDER BY f.bucket"
+            "AND f.bucket LIKE '3:%' AND f.n_atoms <= ? GROUP BY f.bucket HAVING count(*) > 1 ORDER BY f.bucket"
         )
-        members = "SELECT f.id FROM frame f JOIN decision d ON d.frame = f.id AND d.leader = f.id WHERE f.bucket = ?"
-        for (bucket,) in self._connection.execute(query).fetchall():
-            yield [row[0] for row in self._connection.execute(members, (bucket,))]
+        members = (
+            "SELECT f.id FROM frame f JOIN decision d ON d.frame = f.id AND d.leader = f.id "
+            "WHERE f.bucket = ? AND f.n_atoms <= ?"
+        )
+        for (bucket,) in self._connection.execute(query, (max_atoms,)).fetchall():
+            yield [row[0] for row in self._connection.execute(members, (bucket, max_atoms))]
 
-    def duplicate_pairs(self) -> list[tuple[int, int]]:
-        """(leader, duplicate) of three-dimensional crystals, where the two differ by more than their file."""
+    def duplicate_pairs(self, max_atoms: int) -> list[tuple[int, int]]:
+        """(leader, duplicate) of three-dimensional crystals whose contents differ."""
         query = (
             "SELECT d.leader, d.frame FROM decision d JOIN frame f ON f.id = d.frame JOIN frame l ON l.id = d.leader "
-            "WHERE d.leader != d.frame AND f.hash != l.hash AND f.bucket LIKE '3:%' ORDER BY d.frame"
+            "WHERE d.leader != d.frame AND f.hash != l.hash AND f.bucket LIKE '3:%' AND max(f.n_atoms, l.n_atoms) <= ? "
+            "ORDER BY d.frame"
         )
-        return self._connection.execute(query).fetchall()
+        return self._connection.execute(query, (max_atoms,)).fetchall()
 
     def counts(self) -> dict[str, int]:
         """How many structures were read, are kept, are duplicates (copies, labelled ones), carry a label, are bad."""
@@ -374,6 +378,20 @@ class WorkFile:
         names = ("read", "unique", "duplicates", "exact_copies", "labelled", "labelled_duplicates")
         counts = {name: int(value or 0) for name, value in zip(names, row, strict=True)}
         return {**counts, "unreadable": int(self._one("SELECT count(*) FROM unreadable"))}
+
+    def by_file(self) -> list[dict[str, Any]]:
+        """For each file: its structures, how many are kept, how many belong to a group that has members elsewhere."""
+        query = """
+            WITH shared AS (
+                SELECT d.leader FROM decision d JOIN frame f ON f.id = d.frame
+                GROUP BY d.leader HAVING min(f.file) < max(f.file)
+            )
+            SELECT file.name, count(*), sum(d.leader = d.frame), count(shared.leader)
+            FROM frame f JOIN decision d ON d.frame = f.id JOIN file ON file.id = f.file
+            LEFT JOIN shared ON shared.leader = d.leader GROUP BY file.id ORDER BY file.position
+        """
+        names = ("file", "structures", "kept", "shared")
+        return [dict(zip(names, row, strict=True)) for row in self._connection.execute(query)]
 
     def most_duplicated(self, limit: int) -> list[tuple[str, int, int]]:
         """(reduced formula, structures, duplicates) of the compositions with the most duplicates."""
