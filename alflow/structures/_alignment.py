@@ -9,6 +9,7 @@ themselves; invariants only sort out.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 400_000
 _BLOCK = 256
+_PLANE = 2
 _EPSILON = 1e-9
 _GOOD_ENOUGH = 1e-3
 _TURNED_GATE = 4.0
@@ -173,7 +175,25 @@ def compatible_sites(
 def _place(
     source: Motif, target: Motif, policy: DuplicatePolicy, unit: float, maps: NDArray[np.float64] | None = None
 ) -> tuple[int, Placement | None]:
-    """How many linear maps there were, and the best placement of the source on the target."""
+    """How many linear maps there were (or 1 for any number), and the best placement of the source on the target."""
+    kernels = compiled()
+    if kernels is not None and len(source.lattice) >= _PLANE:
+        with contextlib.suppress(OverflowError):  # a lattice with too many vectors: numpy lists them patiently
+            found = kernels.place(
+                source.packed,
+                target.packed,
+                displacement=policy.max_displacement,
+                rms=policy.rms_displacement,
+                strain=policy.max_strain,
+                moment=policy.moments,
+                mirror=policy.mirror,
+                every=policy.relation is Relation.IDENTICAL,
+                unit=unit,
+                maps=maps,
+            )
+            if isinstance(found, bool) or found is None:
+                return int(found is not None), None
+            return 1, Placement(**found._asdict())
     pairs, complete = compatible_sites(source, target, policy, unit)
     if not complete:
         return 1, None

@@ -6,7 +6,7 @@ not depend on the order of the input; nothing chains, so frames 0.01 Å apart al
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from alflow.errors import StructureError
 from alflow.structures._alignment import align
-from alflow.structures._fingerprint import FINGERPRINT_VERSION, Fingerprint, compatible, leading_bounds
+from alflow.structures._fingerprint import FINGERPRINT_VERSION, Fingerprint, bucket, compatible, leading_bounds
 from alflow.structures._fingerprint import fingerprint as make_fingerprint
 from alflow.structures._motif import Motif, motif
 from alflow.structures._structure import Structure
@@ -197,25 +197,28 @@ def find_duplicates(structures: Sequence[Structure | Atoms | Any], policy: Dupli
     Returns
     -------
     (n,) labels: equal label, same group; numbered by first appearance. The partition is the same for any input order.
+    Beyond the structures themselves, memory holds the fingerprints of one composition and 2,048 prepared structures.
     """
     items = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
-    prints = [make_fingerprint(item) for item in items]
-    # small cells lead; the content hash breaks ties without regard to the order of the input
-    order = sorted(range(len(items)), key=lambda i: (prints[i].bucket, items[i].n_atoms, items[i].content_hash))
-    index = DuplicateIndex(policy)
-    leader = np.zeros(len(items), dtype=np.int64)
-    previous = -1
-    for i in order:
-        if previous >= 0 and items[i].content_hash == items[previous].content_hash:
-            leader[i] = leader[previous]
-            continue
-        previous = i
-        match = index.find(items[i], prints[i])
-        if match is None:
-            index.add(i, items[i], prints[i])
-            leader[i] = i
-        else:
-            leader[i] = match.key  # type: ignore[call-overload]
+    buckets: defaultdict[str, list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        buckets[bucket(item)].append(i)
+    leader = np.arange(len(items))
+    for members in buckets.values():
+        # small cells lead; the content hash breaks ties without regard to the order of the input
+        members.sort(key=lambda i: (items[i].n_atoms, items[i].content_hash))
+        index, previous = DuplicateIndex(policy), -1
+        for i in members if len(members) > 1 else ():
+            if previous >= 0 and items[i].content_hash == items[previous].content_hash:
+                leader[i] = leader[previous]
+                continue
+            previous = i
+            fingerprint = make_fingerprint(items[i])
+            match = index.find(items[i], fingerprint)
+            if match is None:
+                index.add(i, items[i], fingerprint)
+            else:
+                leader[i] = match.key  # type: ignore[call-overload]
     _, first, labels = np.unique(leader, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from alflow.structures._fingerprint import absolute_moments, reduced_and_rows
 from alflow.structures._lattice import hermite_basis, inverse_of, reduced_lattice, wrap_small
-from alflow.structures.kernels import compiled
+from alflow.structures.kernels import Packed, compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,10 +65,23 @@ class Motif:
         """Number of sites in the primitive cell."""
         return len(self.numbers)
 
-    @property
+    @cached_property
     def order_key(self) -> tuple[int, int, str]:
         """Sorts the two partners of a comparison, so that it gives the same answer whichever comes first."""
         return self.n_sites, self.structure.n_atoms, self.structure.content_hash
+
+    @cached_property
+    def packed(self) -> Packed:
+        """The same for compiled loops."""
+        return Packed(
+            numbers=self.numbers,
+            positions=self.positions,
+            rows=self.rows,
+            lattice=self.lattice,
+            lengths=self.lengths,
+            moments=self.moments,
+            deviation=self.deviation,
+        )
 
 
 def motif(structure: Structure, policy: DuplicatePolicy, *, tightness: float = TIGHT) -> Motif:

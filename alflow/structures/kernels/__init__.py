@@ -10,7 +10,7 @@ import ctypes
 import logging
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,21 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "next_placement": (
         _SIZE,
         (_POINTER, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER),
+    ),
+    "place": (
+        ctypes.c_int,
+        (
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            ctypes.c_double,
+            _SIZE,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+        ),
     ),
     "carry": (
         None,
@@ -109,6 +124,69 @@ def _knows_the_cube(kernels: Kernels) -> bool:
     )
 
 
+class _Partner(ctypes.Structure):
+    _fields_ = (
+        ("n", _SIZE),
+        ("c", _SIZE),
+        ("d", ctypes.c_int),
+        ("moment_kind", ctypes.c_int),
+        ("deviation", ctypes.c_double),
+        ("lattice", _POINTER),
+        ("positions", _POINTER),
+        ("rows", _POINTER),
+        ("lengths", _POINTER),
+        ("moments", _POINTER),
+        ("numbers", _POINTER),
+    )
+
+
+class _Tolerances(ctypes.Structure):
+    _fields_ = (
+        ("displacement", ctypes.c_double),
+        ("rms", ctypes.c_double),
+        ("strain", ctypes.c_double),
+        ("moment", ctypes.c_double),
+        ("mirror", ctypes.c_int),
+        ("every", ctypes.c_int),
+    )
+
+
+class Packed:
+    """A prepared structure as the compiled loops take it: addresses, and the arrays that they point into."""
+
+    def __init__(
+        self,
+        *,
+        numbers: NDArray[np.int64],
+        positions: NDArray[np.float64],
+        rows: NDArray[np.float64],
+        lattice: NDArray[np.float64],
+        lengths: NDArray[np.float64],
+        moments: NDArray[np.float64] | None,
+        deviation: float,
+    ) -> None:
+        self.n_sites = len(numbers)
+        arrays = [_f64(lattice), _f64(positions), _f64(rows), _f64(lengths)]
+        axial = None if moments is None else _f64(moments)
+        self._arrays = (*arrays, axial, _i64(numbers))
+        self._partner = _Partner(
+            len(numbers),
+            rows.shape[1],
+            len(lattice),
+            0 if axial is None else axial.ndim,
+            deviation,
+            *(None if array is None else array.ctypes.data for array in self._arrays),
+        )
+        self.address = ctypes.addressof(self._partner)
+
+
+@cache
+def _tolerances(
+    displacement: float, rms: float, strain: float, moment: float | None, mirror: bool, every: bool
+) -> _Tolerances:
+    return _Tolerances(displacement, rms, strain, -1.0 if moment is None else moment, mirror, every)
+
+
 class _Trial(ctypes.Structure):
     _fields_ = (
         ("n_x", _SIZE),
@@ -134,6 +212,17 @@ def _f64(array: NDArray[Any]) -> NDArray[np.float64]:
 
 def _i64(array: NDArray[Any]) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+class Found(NamedTuple):
+    """A placement ``y = x @ linear + shift``, with the sites under those of the source; lengths in Å."""
+
+    linear: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    sites: NDArray[np.int64]
+    largest: float
+    rms: float
+    moment_sign: int
 
 
 class Kernels:
@@ -269,6 +358,62 @@ class Kernels:
             if found == _TOO_MANY:
                 return None
             room *= 8
+
+    def place(
+        self,
+        source: Packed,
+        target: Packed,
+        *,
+        displacement: float,
+        rms: float,
+        strain: float,
+        moment: float | None,
+        mirror: bool,
+        every: bool,
+        unit: float,
+        maps: NDArray[np.float64] | None,
+    ) -> Found | bool | None:
+        """Best placement of a source on a target with two or three periodic directions.
+
+        Parameters
+        ----------
+        source, target
+            the first holds a whole number of cells of the second
+        displacement, rms, strain, moment, mirror
+            as in :class:`alflow.structures.DuplicatePolicy`
+        every
+            all placements are looked at for the best, not only the first that fit
+        unit
+            scale of the source; the target is scaled by its inverse
+        maps
+            (m, 3, 3) row maps to try; None: those between the lattices
+
+        Returns
+        -------
+        the placement; False where none is within the tolerances; None where there is no map to begin with
+        """
+        tolerances = _tolerances(displacement, rms, strain, moment, mirror, every)
+        given = None if maps is None else _f64(maps)
+        linear, shift, told = np.empty((3, 3)), np.empty(3), np.empty(3)
+        sites = np.empty(source.n_sites, dtype=np.int64)
+        answer = self._library.place(
+            source.address,
+            target.address,
+            ctypes.addressof(tolerances),
+            unit,
+            0 if given is None else len(given),
+            None if given is None else given.ctypes.data,
+            linear.ctypes.data,
+            shift.ctypes.data,
+            sites.ctypes.data,
+            told.ctypes.data,
+        )
+        if answer == _TOO_MANY:
+            raise OverflowError("the lattices have too many vectors to be listed")
+        if answer <= 0:
+            return None if answer else False
+        largest, found_rms, sign = told.tolist()
+        return Found(linear, shift, sites, largest, found_rms, int(sign))
 
     def trial(
         self,

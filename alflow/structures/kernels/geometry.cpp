@@ -568,6 +568,188 @@ i64 next_placement(const Trial *trial, const i64 *linears, const double *shifts,
     return last;
 }
 
+// One partner of a comparison; see Motif. What is of both kinds follows the plain Python.
+struct Partner {
+    i64 n, c;                // sites, columns of their rows
+    int d, moment_kind;      // periodic directions; 0 no moments, 1 collinear, 2 vectors
+    double deviation;
+    const double *lattice, *positions, *rows, *lengths, *moments;
+    const i64 *numbers;
+};
+
+// Tolerances; see DuplicatePolicy. A negative moment: not compared.
+struct Policy {
+    double displacement, rms, strain, moment;
+    int mirror, every;       // every: the best of all placements counts, else the best of the first that are found
+};
+
+// The rotation nearest to a nearly orthogonal matrix, by Newton's iteration for the polar factor (Higham 1986).
+static void nearest_rotation(const double *linear, double *turn) {
+    std::copy(linear, linear + 9, turn);
+    for (int step = 0; step < 12; step++) {
+        const Vec a = at(turn, 0), b = at(turn, 1), c = at(turn, 2);
+        const double det = dot(a, cross(b, c));
+        put(turn, 0, 0.5 * (a + (1.0 / det) * cross(b, c)));
+        put(turn, 1, 0.5 * (b + (1.0 / det) * cross(c, a)));
+        put(turn, 2, 0.5 * (c + (1.0 / det) * cross(a, b)));
+    }
+}
+
+// +1 or -1 where moments agree as they are or all flipped (collinear only), 0 where they do not.
+static int moment_sign(const Partner &x, const Partner &y, const Policy &policy, const double *linear, const i64 *sites) {
+    if (!x.moment_kind || !y.moment_kind || policy.moment < 0.0) return 1;
+    if (x.moment_kind == 2) {
+        double turn[9];
+        nearest_rotation(linear, turn);
+        const double handed = dot(at(turn, 0), cross(at(turn, 1), at(turn, 2))) > 0.0 ? 1.0 : -1.0;
+        for (i64 i = 0; i < x.n; i++) {
+            const Vec away = handed * times(at(x.moments, i), turn) - at(y.moments, sites[i]);
+            if (std::sqrt(dot(away, away)) > policy.moment) return 0;
+        }
+        return 1;
+    }
+    for (int sign : {1, -1}) {
+        bool good = true;
+        for (i64 i = 0; i < x.n && good; i++)
+            good = std::fabs(sign * x.moments[i] - y.moments[sites[i]]) <= policy.moment;
+        if (good) return sign;
+    }
+    return 0;
+}
+
+// Best placement of a source on a target of which it holds `copies` cells, for two or three periodic directions; see
+// _place. Given maps (n_maps, 3, 3) are tried, else those between the lattices. Returns 1 where one is within the policy,
+// 0 where none is, -1 where there is no map, -2 where the lattice has too many vectors. The result is written to linear
+// (3, 3), shift (3,), sites (n,) and told = (largest, rms, sign).
+int place(const Partner *source, const Partner *target, const Policy *policy, double unit, i64 n_maps,
+          const double *given, double *linear, double *shift, i64 *sites, double *told) {
+    const Partner &x = *source, &y = *target;
+    const i64 copies = x.n / y.n;
+    const int d = x.d;
+    const double charged = x.deviation + y.deviation, slope = 1.0 + 2.0 * policy->strain;
+    std::vector<std::uint8_t> pairs(x.n * y.n);
+    if (!compatible_sites(x.n, y.n, x.c, x.numbers, y.numbers, x.rows, y.rows, x.lengths, y.lengths, unit,
+                          2.0 * (policy->displacement + charged) * slope + 1e-9,
+                          policy->strain * std::exp(2.0 * policy->strain),
+                          policy->moment < 0.0 ? -1.0 : policy->moment * (1.0 + 1e-6), pairs.data()))
+        return 0;
+
+    std::vector<double> xs(x.positions, x.positions + 3 * x.n), ys(y.positions, y.positions + 3 * y.n);
+    std::vector<double> rows_x(x.lattice, x.lattice + 3 * d), rows_y(y.lattice, y.lattice + 3 * d);
+    for (double &v : xs) v *= unit;
+    for (double &v : ys) v /= unit;
+    for (double &v : rows_x) v *= unit;
+    for (double &v : rows_y) v /= unit;
+
+    std::vector<double> maps;
+    if (given) {
+        maps.assign(given, given + 9 * n_maps);
+    } else {
+        i64 room = 64, found;
+        std::vector<double> images;
+        do {
+            room *= 8;
+            images.resize(3 * d * room);
+            found = lattice_maps(rows_x.data(), rows_y.data(), d, policy->strain, room, images.data());
+            if (found == -2) return -2;
+        } while (found < 0);
+        const Lattice a(rows_x.data(), d);
+        std::vector<double> mirrored;
+        for (i64 m = 0; m < found; m++)
+            for (double over : {1.0, -1.0}) {
+                if (d == 3 && over < 0.0) continue;
+                double map[9] = {};
+                const auto add = [&](Vec from, Vec to) {
+                    const double f[3] = {from.x, from.y, from.z};
+                    for (int r = 0; r < 3; r++) put(map, r, at(map, r) + f[r] * to);
+                };
+                for (int i = 0; i < d; i++) add(a.dual[i], at(images.data(), m * d + i));
+                if (d == 2) {  // the normal may turn over
+                    Vec n = cross(a.row[0], a.row[1]), t = cross(at(rows_y.data(), 0), at(rows_y.data(), 1));
+                    n = (1.0 / std::sqrt(dot(n, n))) * n;
+                    t = (over / std::sqrt(dot(t, t))) * t;
+                    add(n, t);
+                }
+                const bool proper = dot(at(map, 0), cross(at(map, 1), at(map, 2))) > 0.0;
+                if (proper) maps.insert(maps.end(), map, map + 9);
+                if (!proper && policy->mirror) mirrored.insert(mirrored.end(), map, map + 9);
+            }
+        maps.insert(maps.end(), mirrored.begin(), mirrored.end());
+        n_maps = static_cast<i64>(maps.size()) / 9;
+    }
+    if (!n_maps) return -1;
+
+    if (copies > 1) {
+        // atoms this close could stand for each other, and counting would no longer prove a one-to-one correspondence
+        const double nearest = std::min(*std::min_element(x.rows, x.rows + x.n * x.c),
+                                        *std::min_element(y.rows, y.rows + y.n * y.c));
+        if (nearest <= 4.0 * policy->displacement) return 0;
+    }
+    // sites with the fewest partners first, the first of them is the anchor
+    std::vector<i64> order(x.n), uses(x.n, 0), begin(x.n + 1, 0), partners;
+    for (i64 i = 0; i < x.n; i++) {
+        order[i] = i;
+        for (i64 j = 0; j < y.n; j++) uses[i] += pairs[i * y.n + j];
+    }
+    std::stable_sort(order.begin(), order.end(), [&](i64 p, i64 q) { return uses[p] < uses[q]; });
+    for (i64 o = 0; o < x.n; o++) {
+        for (i64 j = 0; j < y.n; j++)
+            if (pairs[order[o] * y.n + j]) partners.push_back(j);
+        begin[o + 1] = static_cast<i64>(partners.size());
+    }
+    const i64 lead = order[0];
+    std::vector<double> alike(y.n, 0.0);
+    std::vector<i64> anchors(partners.begin(), partners.begin() + begin[1]);
+    for (i64 j : anchors)
+        for (i64 q = 0; q < x.c; q++) alike[j] += std::fabs(x.rows[lead * x.c + q] - y.rows[j * y.c + q]);
+    std::stable_sort(anchors.begin(), anchors.end(), [&](i64 p, i64 q) { return alike[p] < alike[q]; });
+    const i64 starts = static_cast<i64>(anchors.size()) * n_maps;
+    std::vector<i64> linears(starts);
+    std::vector<double> shifts(3 * starts);
+    for (i64 s = 0; s < starts; s++) {
+        linears[s] = s % n_maps;
+        put(shifts.data(), s, at(ys.data(), anchors[s / n_maps]) - times(at(xs.data(), lead), &maps[9 * linears[s]]));
+    }
+
+    const Trial trial = {x.n, y.n, copies, d, 0, xs.data(), ys.data(), rows_y.data(), maps.data(), order.data(),
+                         begin.data(), partners.data(), pairs.data(), 2.0 * policy->displacement * slope + 1e-9};
+    std::vector<i64> onto(x.n);
+    std::vector<double> residue(3 * x.n);
+    const i64 block = policy->every ? starts : std::min<i64>(256, std::max<i64>(n_maps, 16));
+    double best = INFINITE;
+    for (i64 first = 0; first < starts; first += block) {
+        const i64 last = std::min(starts, first + block);
+        for (i64 s = first; s < last; s++) {
+            const double limit = std::min(policy->rms, best);
+            s = next_placement(&trial, linears.data(), shifts.data(), s, last, double(x.n) * limit * limit, onto.data(),
+                               residue.data());
+            if (s == last) break;
+            Vec mean = {0.0, 0.0, 0.0};
+            for (i64 i = 0; i < x.n; i++) mean = mean + at(residue.data(), i);
+            mean = (1.0 / double(x.n)) * mean;
+            double largest = 0.0, sum = 0.0;
+            for (i64 i = 0; i < x.n; i++) {
+                const Vec left = at(residue.data(), i) - mean;
+                largest = std::max(largest, dot(left, left));
+                sum += dot(left, left);
+            }
+            largest = std::sqrt(largest);
+            const double rms = std::sqrt(sum / double(x.n));
+            if (largest + charged > policy->displacement || rms + charged > policy->rms || rms > best - 1e-9) continue;
+            const int sign = moment_sign(x, y, *policy, &maps[9 * linears[s]], onto.data());
+            if (!sign) continue;
+            best = rms;
+            std::copy(&maps[9 * linears[s]], &maps[9 * linears[s]] + 9, linear);
+            put(shift, 0, at(shifts.data(), s) - mean);
+            std::copy(onto.begin(), onto.end(), sites);
+            told[0] = largest, told[1] = rms, told[2] = sign;
+            if (best <= 1e-3 * policy->rms) return 1;
+        }
+        if (best < INFINITE && !policy->every) break;
+    }
+    return best < INFINITE;
+}
+
 // Carries n sites by each of m translations onto sites of the same number within a distance: (m, n) which. A translation
 // that does not carry every one has keep 0.
 void carry(i64 n, const double *positions, const i64 *numbers, const double *rows, int d, i64 m, const double *steps,
