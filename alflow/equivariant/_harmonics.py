@@ -49,7 +49,7 @@ def spherical_harmonics(vectors: torch.Tensor, l_max: int) -> torch.Tensor:
         (..., (l_max + 1)²)
     """
     unit = vectors / vectors.norm(dim=-1, keepdim=True)
-    table, _ = _tables(l_max, vectors.dtype)
+    table, _ = _tables(l_max, vectors.dtype, vectors.device)
     return _monomials(unit, l_max) @ table
 
 
@@ -63,7 +63,7 @@ def spherical_harmonics_with_gradient(vectors: torch.Tensor, l_max: int) -> tupl
     """
     length = vectors.norm(dim=-1, keepdim=True)
     unit = vectors / length
-    table, derivative = _tables(l_max, vectors.dtype)
+    table, derivative = _tables(l_max, vectors.dtype, vectors.device)
     monomials = _monomials(unit, l_max)
     size = n_components(l_max)
     slope = (monomials @ derivative).view(*unit.shape[:-1], 3, size)
@@ -74,8 +74,8 @@ def spherical_harmonics_with_gradient(vectors: torch.Tensor, l_max: int) -> tupl
 def _monomials(unit: torch.Tensor, l_max: int) -> torch.Tensor:
     """All monomials x^a y^b z^c with a + b + c ≤ l_max in the order of :func:`_monomial_order`, (..., n)."""
     blocks = [torch.ones_like(unit[..., :1])]
-    for parents, factors in _recipes(l_max):
-        blocks.append(blocks[-1][..., parents] * unit[..., factors])
+    for parents, factors in _recipes(l_max, unit.device):
+        blocks.append(blocks[-1].index_select(-1, parents) * unit.index_select(-1, factors))
     return torch.cat(blocks, dim=-1)
 
 
@@ -85,7 +85,7 @@ def _monomial_order(degree: int) -> list[_Monomial]:
 
 
 @cache
-def _recipes(l_max: int) -> list[tuple[list[int], list[int]]]:
+def _recipes(l_max: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For every degree ≥ 1: which monomial of the degree below, times which of x, y, z."""
     recipes = []
     for degree in range(1, l_max + 1):
@@ -96,15 +96,16 @@ def _recipes(l_max: int) -> list[tuple[list[int], list[int]]]:
             parent = (a - (factor == 0), b - (factor == 1), c - (factor == 2))
             parents.append(below[parent])
             factors.append(factor)
-        recipes.append((parents, factors))
+        recipes.append((torch.tensor(parents, device=device), torch.tensor(factors, device=device)))
     return recipes
 
 
 @cache
-def _tables(l_max: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _tables(l_max: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Coefficients of the harmonics and of their partial derivatives over the monomials, (n, S) and (n, 3 S)."""
-    table, derivative = _coefficients(l_max)
-    return torch.tensor(table, dtype=dtype), torch.tensor(derivative.reshape(len(derivative), -1), dtype=dtype)
+    values, derivatives = _coefficients(l_max)
+    table, derivative = torch.from_numpy(values), torch.from_numpy(derivatives.reshape(len(derivatives), -1))
+    return table.to(device, dtype), derivative.to(device, dtype)
 
 
 @cache

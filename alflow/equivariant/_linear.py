@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -50,8 +51,13 @@ def mix_degrees(features: torch.Tensor, weights: torch.Tensor, l_max: int) -> to
 
 def per_component(values: torch.Tensor, l_max: int, dim: int) -> torch.Tensor:
     """Repeat values given per degree so that there is one for every component."""
-    index = torch.tensor(degree_of_component(l_max), device=values.device)
-    return values.index_select(dim, index)
+    return values.index_select(dim, _degrees(l_max, values.device))
+
+
+@cache
+def _degrees(l_max: int, device: torch.device) -> torch.Tensor:
+    """Degree of every component; kept, for making a tensor on a GPU waits for all that it was told before."""
+    return torch.tensor(degree_of_component(l_max), device=device)
 
 
 def join_degrees(parts: Sequence[torch.Tensor]) -> torch.Tensor:

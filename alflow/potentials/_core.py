@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from alflow.potentials._spec import CommitteeSpec
 
 CHUNK_BYTES = 256 * 2**20
-"""Rough bound of the memory that the edges of one chunk may take."""
+"""Rough bound of the memory that the edges of one chunk may take on a CPU."""
 BLOCK_BYTES = 2**30
-"""Rough bound of the memory that the edges of one structure may take before it is evaluated in blocks."""
+"""Rough bound of the memory that the edges of one structure may take on a CPU before it is evaluated in blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +156,7 @@ class CommitteeCore:
         self, edges: Sequence[EdgeList], first: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], EdgeList, NDArray[np.int64]]]:
         """What is evaluated at once: structures, their edges, and rows of their atoms, the first of each at `first`."""
-        most = BLOCK_BYTES // self.engine.edge_bytes
+        most = max(BLOCK_BYTES, self.engine.spare_bytes) // self.engine.edge_bytes
         for chunk in self._chunks(edges):
             if len(chunk) == 1 and len(edges[chunk[0]].centres) > most:
                 for block in blocks_of(edges[chunk[0]], self.spec.n_layers, most):
@@ -167,7 +167,8 @@ class CommitteeCore:
 
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""
-        most_atoms, most_edges = self.engine.chunk_atoms, CHUNK_BYTES // self.engine.edge_bytes
+        most_atoms = self.engine.chunk_atoms
+        most_edges = max(CHUNK_BYTES, self.engine.spare_bytes) // self.engine.edge_bytes
         atoms = np.array([len(e.atoms) for e in edges], dtype=np.int64)
         counts = np.array([len(e.centres) for e in edges], dtype=np.int64)
         chunks: list[list[int]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 
 import torch
 
@@ -10,6 +12,8 @@ from alflow.errors import PotentialError
 
 DEVICE = "ALFLOW_DEVICE"
 """Environment variable: ``cpu`` (the default), ``cuda``, ``cuda:1``. It belongs to the machine, not to a campaign."""
+
+log = logging.getLogger("alflow.potentials")
 
 
 def wanted_device() -> torch.device:
@@ -30,3 +34,33 @@ def wanted_device() -> torch.device:
             "CUDA build of torch, or unset the variable"
         )
     return torch.device(wanted)
+
+
+def spare_bytes(device: torch.device) -> int:
+    """Three quarters of the memory that is free on a GPU, with what torch holds there unused; 0 for a CPU."""
+    if device.type == "cpu":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return 3 * (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 4
+
+
+def uses_tf32() -> bool:
+    """Whether torch rounds the factors of single-precision matrix products on a GPU to ten bits."""
+    matmul = torch.backends.cuda.matmul
+    # of torch 2.9 and later; there allow_tf32 cannot be read once this was written
+    precision = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+
+
+def warn_of_tf32(device: torch.device) -> None:
+    """Say once that forces on a GPU come out rough because somebody switched TF32 on, as some containers do."""
+    if device.type != "cpu" and uses_tf32():
+        _say_once()
+
+
+@cache
+def _say_once() -> None:
+    log.warning(
+        "torch is set to TF32 matrix products, so forces on the GPU are rough: unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, "
+        'or call torch.set_float32_matmul_precision("highest")'
+    )

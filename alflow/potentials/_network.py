@@ -102,6 +102,7 @@ class CommitteeNetwork:
         degrees = [self.l_hidden, 0] if spec.n_layers == 2 else [0]
         self.cube = [ChannelwiseProduct(self.l_product, spec.l_max, degree) for degree in degrees]
         self.layout = WeightLayout(self._shapes())
+        self._kept: dict[tuple[torch.dtype, torch.device], _Fixed] = {}
 
     def _shapes(self) -> list[WeightShape]:
         s, c = self.spec, self.spec.channels
@@ -202,9 +203,18 @@ class CommitteeNetwork:
         # The first radial function is positive inside the cutoff, and Y_00 = 1: its sum is a coordination.
         lonely = values[..., 0].sum(2) / (FADE * self.constants.coordination)
         fade = 1.0 - torch.exp(-lonely * lonely)
-        cohesion = torch.tensor(self.constants.cohesion, dtype=values.dtype, device=values.device)[batch.species]
+        cohesion = self._fixed(values.dtype, values.device).cohesion[batch.species]
         energy = fade * (cohesion + self.limits.value(self.constants.scale * energy))
         return energy, torch.cat(features, dim=1).transpose(1, 2).detach()
+
+    def _fixed(self, dtype: torch.dtype, device: torch.device) -> _Fixed:
+        if (dtype, device) not in self._kept:
+            cohesion, density = (
+                torch.tensor(rows, dtype=dtype, device=device)
+                for rows in (self.constants.cohesion, self.constants.density)
+            )
+            self._kept[dtype, device] = _Fixed(cohesion=cohesion, density=density)
+        return self._kept[dtype, device]
 
     def _select_species(self, weights: Weights, values: torch.Tensor, batch: SummedBatch | EdgeBatch) -> torch.Tensor:
         """Sum the neighbours of each species channel: (K, N, M, Q) → (K, N, species, Q)."""
@@ -233,7 +243,7 @@ class CommitteeNetwork:
 
     def _mean_density(self, weights: Weights, like: torch.Tensor) -> torch.Tensor:
         """Mean of the isotropic density in the species channels, (K or 1, 1, species · n_radial)."""
-        per_element = torch.tensor(self.constants.density, dtype=like.dtype, device=like.device)
+        per_element = self._fixed(like.dtype, like.device).density
         if self.one_hot:
             return per_element.view(1, 1, -1)
         return torch.matmul(weights["element.channels"].transpose(1, 2), per_element).flatten(1).unsqueeze(1)
@@ -281,7 +291,7 @@ class CommitteeNetwork:
         message = (summed * radial).sum(2).permute(0, 2, 3, 1)
 
         # Deviations from the mean density here too: the mean of what the neighbours send is about what the atom sends.
-        total = torch.tensor(self.constants.density, dtype=values.dtype, device=values.device).sum(0)
+        total = self._fixed(values.dtype, values.device).density.sum(0)
         common = (weights["message"][:, :, 0] * total[:, None]).sum(1).unsqueeze(2) * sent_by_itself
         low, *high = torch.split(message, [2 * d + 1 for d in range(spec.l_max + 1)], dim=1)
         result = [low + (weights["keep0"] @ scalars - common).unsqueeze(1)]
@@ -297,6 +307,14 @@ class CommitteeNetwork:
             radial = weights["message.tensor"][:, :, d - 1 : d] * scale
             result.append(degree + kept + (summed * radial.unsqueeze(1)).sum(2).permute(0, 2, 3, 1))
         return torch.cat(result, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fixed:
+    """`cohesion` and `density` of :class:`Constants` as tensors where they are needed."""
+
+    cohesion: torch.Tensor
+    density: torch.Tensor
 
 
 FADE = 0.02

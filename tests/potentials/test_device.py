@@ -1,4 +1,4 @@
-"""Plain torch on other devices: nothing may be made on the default device on the way."""
+"""Other devices, as far as a CPU can tell: nothing may be made on the default device on the way."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import pytest
 import torch
 from ase import Atoms
 
+from alflow.equivariant import _harmonics, _linear
 from alflow.errors import PotentialError
-from alflow.potentials import CommitteeSpec, NativeCommittee, TrainingSpec, train_committee
-from alflow.potentials._device import wanted_device
-from alflow.potentials._engine import PlainEngine, choose_engine
+from alflow.potentials import NativeCommittee, TrainingSpec, _device, train_committee
+from alflow.potentials._device import spare_bytes, uses_tf32, wanted_device, warn_of_tf32
+from alflow.potentials._engine import Batch, PlainEngine, choose_engine
 from alflow.potentials._geometry import EdgeList
 from alflow.structures import Structure
 from tests.potentials.conftest import SMALL, odd_ones
 
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU here")
 SEVEN = ["Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au"]
+
+
+def _forget() -> None:
+    """What is kept from call to call is to be made anew."""
+    for kept in (_harmonics._tables, _harmonics._recipes, _linear._degrees):
+        kept.cache_clear()
 
 
 def many_elements() -> list[Atoms]:
@@ -26,10 +32,14 @@ def many_elements() -> list[Atoms]:
     return structures
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("training", "kept"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("structures", [odd_ones(), many_elements()], ids=["two elements", "seven elements"])
 def test_tensors_are_made_where_the_data_are(
-    structures: list[Atoms], training: bool, committee: NativeCommittee
+    structures: list[Atoms],
+    training: bool,
+    kept: bool,
+    committee: NativeCommittee,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With another default device, whatever is made without naming one does not fit what is on the CPU."""
     symbols = sorted({s for a in structures for s in a.get_chemical_symbols()}, key=lambda s: Atoms(s).numbers[0])
@@ -43,10 +53,17 @@ def test_tensors_are_made_where_the_data_are(
         core = train_committee(labelled, SMALL, TrainingSpec(max_epochs=1)).core
     engine = PlainEngine(core.network, core.numbers, torch.float64)
     edges = [EdgeList.of(Structure.from_atoms(a), core.numbers, core.spec.r_max) for a in structures]
-    batch = engine.geometry(edges).batch(np.arange(len(edges))) if training else engine.batch(EdgeList.join(edges))
-    expected = engine.evaluate(core.weights, batch)
+    if not kept:
+        monkeypatch.setattr("alflow.potentials._engine.KEPT_BYTES", 0)
+
+    def prepare() -> Batch:
+        return engine.geometry(edges).batch(np.arange(len(edges))) if training else engine.batch(EdgeList.join(edges))
+
+    expected = engine.evaluate(core.weights, prepare())
     matrix = core.weights.clone().requires_grad_(training)
+    _forget()
     with torch.device("meta"):
+        batch = prepare()
         found = engine.evaluate(matrix, batch, training=training)
         assert found.forces is not None
         if training:
@@ -66,17 +83,27 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, committee: 
             choose_engine(core.network, core.numbers, torch.float32)
 
 
-@on_gpu
-def test_a_gpu_predicts_and_trains_the_same(
-    monkeypatch: pytest.MonkeyPatch, labelled: list[Atoms], committee: NativeCommittee
+def test_tf32_is_off_and_noticed_where_it_is_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = committee.predict(labelled)
-    monkeypatch.setenv("ALFLOW_DEVICE", "cuda")
-    training = TrainingSpec(max_epochs=4)
-    trained = train_committee(labelled, SMALL, training, seed=1)
-    found = trained.predict(labelled)
-    np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-6)
-    single = train_committee(labelled, CommitteeSpec(channels=8, l_max=2), TrainingSpec(max_epochs=2))
-    double = single.predict(labelled, dtype="float64")
-    for one, other in zip(single.predict(labelled).forces, double.forces, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)  # TF32 would be off by 1e-2
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    _device._say_once.cache_clear()
+    assert not uses_tf32()
+    warn_of_tf32(gpu)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert uses_tf32()
+        warn_of_tf32(cpu)
+        assert not caplog.records
+        warn_of_tf32(gpu)
+        warn_of_tf32(gpu)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    (record,) = caplog.records
+    assert "TF32" in record.getMessage()
+    assert not uses_tf32()
+
+
+def test_a_cpu_has_no_memory_of_its_own() -> None:
+    assert spare_bytes(torch.device("cpu")) == 0

@@ -106,6 +106,7 @@ class ModuleEngine:
     """
 
     edge_bytes = 32 * 1024
+    spare_bytes = 0
 
     def __init__(
         self,
