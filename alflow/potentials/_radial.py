@@ -80,6 +80,11 @@ def radial_basis(
     return bessel * envelope, (slope * envelope + bessel * envelope_slope / r_max) * ds
 
 
+def repulsion_reach(numbers: NDArray[np.int64]) -> float:
+    """Å, from where on no two atoms of these numbers repel each other."""
+    return float(2 * REPULSION_FRACTION * covalent_radii[numbers].max(initial=0.0))
+
+
 def repulsion(
     r: NDArray[np.float64], z1: NDArray[np.int64], z2: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
