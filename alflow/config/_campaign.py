@@ -86,12 +86,21 @@ class TheorySettings(_Section):
 
 
 class DuplicateSettings(_Section):
-    """From which similarity on a candidate is not worth a calculation of its own."""
+    """From which similarity on a candidate is not worth a calculation of its own.
 
+    A change holds for the candidates that come after it; each duplicate keeps the tolerances under which it was found.
+    """
+
+    relation: Literal["redundant", "identical"] = Field(
+        default="redundant", description="`identical`: only identical structures are duplicates, near ones are kept"
+    )
     displacement: float = Field(
         default=0.015, gt=1e-4, le=0.3, description="largest displacement of any atom of a redundant structure, Å"
     )
     strain: float = Field(default=0.002, gt=1e-5, le=0.05, description="largest strain of a redundant structure")
+    moments: float = Field(
+        default=1e-3, ge=1e-3, description="largest difference of an initial moment of a redundant structure, µB"
+    )
     mirror: bool = Field(default=True, description="mirror images count as the same")
 
 

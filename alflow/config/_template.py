@@ -114,6 +114,7 @@ budget:
 # duplicates:
 #   displacement: {duplicates.displacement}        # Å: closer than this to a structure that is kept is not paid for
 #   strain: {duplicates.strain}
+#   relation: {duplicates.relation}         # identical: only identical structures are duplicates
 
 # committee:
 #   n_members: {committee.n_members}

@@ -13,7 +13,7 @@ from alflow.errors import NotFoundError, TransitionError
 from alflow.ledger import _tables as t
 from alflow.ledger._bulk import allocate_ids, bulk_insert
 from alflow.ledger._candidates import CANDIDATE, CANDIDATES, STRUCTURE, candidate_rows, rows_of
-from alflow.ledger._compositions import ensure_chemical_systems
+from alflow.ledger._compositions import among_texts, ensure_chemical_systems
 from alflow.ledger._engine import CHUNK_SECONDS, Database, among, now
 from alflow.ledger._events import as_ranges, record
 from alflow.ledger._fingerprints import FingerprintKeeping
@@ -23,6 +23,7 @@ from alflow.ledger._states import INITIAL_CANDIDATES, CandidateState, Stream
 from alflow.ledger._structures import (
     PreparedStructure,
     ensure_structures,
+    load_structure,
     load_structures,
     prepare,
 )
@@ -177,6 +178,11 @@ class Pool(ScoreKeeping, FingerprintKeeping):
             raise NotFoundError(f"no candidate with id {missing[0]} in the ledger; `alflow ls` lists them")
         return [Structure.from_bytes(blobs[i]) for i in ids]
 
+    def structure(self, structure_id: int) -> Structure:
+        """One structure by its own id; raises NotFoundError."""
+        with self._database.read() as connection:
+            return load_structure(connection, structure_id)
+
     def structures_by_id(self, structure_ids: Sequence[int]) -> list[Structure]:
         """Structures by their own ids, in that order."""
         with self._database.read() as connection:
@@ -188,6 +194,19 @@ class Pool(ScoreKeeping, FingerprintKeeping):
         with self._database.read() as connection:
             rows = candidate_rows(connection.execute(query))
             return rows[0] if rows else None
+
+    def find_all(self, campaign_id: int, content_hashes: Iterable[str]) -> dict[str, int]:
+        """The campaign's candidates of structures, by content hash; structures that it does not hold are left out."""
+        with self._database.read() as connection:
+            query = (
+                select(t.Structure.content_hash, t.Candidate.id)
+                .join(t.Candidate, t.Candidate.structure_id == t.Structure.id)
+                .where(
+                    t.Candidate.campaign_id == campaign_id,
+                    among_texts(connection, t.Structure.content_hash, content_hashes),
+                )
+            )
+            return {content_hash: int(i) for content_hash, i in connection.execute(query)}
 
     def counts(self, campaign_id: int) -> dict[CandidateState, int]:
         """Number of candidates in every state, also where it is 0."""

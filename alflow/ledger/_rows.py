@@ -101,9 +101,10 @@ class NewCandidate:
     state, reason
         the first state (proposed, rejected, duplicate, pooled; labelled with an imported or reused label) and why
     duplicate_of, relation
-        the candidate it repeats, and how: e.g. ``{"relation": "identical", "isometry": {...}, "tolerance": 1e-4}``
+        the candidate it repeats, and how: ``{"relation": "identical", "isometry": {...}, "policy": {...}}``, the policy
+        with the tolerances that held
     fingerprint
-        stored for the incremental duplicate check
+        stored for the incremental duplicate check; that of a duplicate is not needed, as nothing is compared with it
     """
 
     structure: Structure

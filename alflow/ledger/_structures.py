@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from alflow.errors import NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._bulk import allocate_ids, bulk_insert
 from alflow.ledger._compositions import Composition, among_texts, composition_of, ensure_formulas
 from alflow.ledger._engine import among, now
-from alflow.structures import Fingerprint, Structure
+from alflow.structures import Fingerprint, Structure, fingerprint, probes
 
 _COLUMNS = (
     "id",
@@ -39,6 +39,10 @@ _FINGERPRINT_COLUMNS = (
     "leading_2",
     "leading_3",
     "vector",
+    "probe_0",
+    "probe_1",
+    "probe_2",
+    "probe_3",
 )
 
 
@@ -52,20 +56,21 @@ class PreparedStructure:
     fingerprint: dict[str, Any] | None
 
 
-def prepare(structure: Structure, fingerprint: Fingerprint | None = None) -> PreparedStructure:
+def prepare(structure: Structure, mark: Fingerprint | None = None) -> PreparedStructure:
     """Compute everything the tables hold about a structure."""
     return PreparedStructure(
         content_hash=structure.content_hash,
         composition=composition_of(structure),
         geometry=(structure.n_periodic, structure.volume, structure.charge, structure.to_bytes()),
-        fingerprint=None if fingerprint is None else fingerprint_row(fingerprint),
+        fingerprint=None if mark is None else fingerprint_row(mark),
     )
 
 
-def fingerprint_row(fingerprint: Fingerprint) -> dict[str, Any]:
+def fingerprint_row(mark: Fingerprint) -> dict[str, Any]:
     """What the fingerprint table holds, without the structure."""
-    row: dict[str, Any] = {f"leading_{i}": float(x) for i, x in enumerate(fingerprint.leading)}
-    row |= {"version": fingerprint.version, "bucket": fingerprint.bucket, "vector": fingerprint.to_bytes()}
+    row: dict[str, Any] = {f"leading_{i}": float(x) for i, x in enumerate(mark.leading)}
+    row |= {f"probe_{i}": float(x) for i, x in enumerate(probes(mark))}
+    row |= {"version": mark.version, "bucket": mark.bucket, "vector": mark.to_bytes()}
     return row
 
 
@@ -103,6 +108,26 @@ def insert_fingerprints(connection: Connection, rows: Sequence[Mapping[str, Any]
     bulk_insert(connection, t.Fingerprint, _FINGERPRINT_COLUMNS, values)
 
 
+def ensure_fingerprints(connection: Connection, candidate_ids: Sequence[int]) -> None:
+    """Make the fingerprints that candidates' structures lack: only those that others are compared with have one."""
+    has_one = (
+        exists()
+        .where(t.Fingerprint.structure_id == t.Structure.id, t.Fingerprint.version == Fingerprint.version)
+        .correlate(t.Structure)
+    )
+    query = (
+        select(t.Structure.id, t.Structure.geometry)
+        .join(t.Candidate, t.Candidate.structure_id == t.Structure.id)
+        .where(among(connection, t.Candidate.id, candidate_ids), ~has_one)
+        .distinct()
+    )
+    rows = [
+        {**fingerprint_row(fingerprint(Structure.from_bytes(blob))), "structure_id": int(i)}
+        for i, blob in connection.execute(query)
+    ]
+    insert_fingerprints(connection, rows)
+
+
 def _row(structure_id: int, prepared: PreparedStructure, time: float) -> tuple[Any, ...]:
     known = prepared.composition
     return (
@@ -117,6 +142,17 @@ def _row(structure_id: int, prepared: PreparedStructure, time: float) -> tuple[A
         *prepared.geometry,
         time,
     )
+
+
+_GEOMETRY = select(t.Structure.geometry).where(t.Structure.id == bindparam("id"))
+
+
+def load_structure(connection: Connection, structure_id: int) -> Structure:
+    """The structure of that id, by a statement that is composed once; raises NotFoundError."""
+    blob = connection.scalar(_GEOMETRY, {"id": structure_id})
+    if blob is None:
+        raise NotFoundError(f"no structure with id {structure_id} in the ledger")
+    return Structure.from_bytes(blob)
 
 
 def load_structures(connection: Connection, ids: Sequence[int]) -> list[Structure]:

@@ -141,7 +141,7 @@ class ChemicalSystem(Base):
 
 
 class Fingerprint(Base):
-    """Invariants for the incremental duplicate check: a bucket, then a range in the leading coordinates."""
+    """Invariants for the incremental duplicate check: a bucket, then ranges that one index holds."""
 
     __tablename__ = "fingerprint"
     structure_id: Mapped[int] = mapped_column(Key, ForeignKey("structure.id"), primary_key=True)
@@ -152,7 +152,18 @@ class Fingerprint(Base):
     leading_2: Mapped[float]
     leading_3: Mapped[float]
     vector: Mapped[bytes]
-    __table_args__ = (Index(None, "version", "bucket", "leading_0"), {"sqlite_with_rowid": False})
+    probe_0: Mapped[float]
+    probe_1: Mapped[float]
+    probe_2: Mapped[float]
+    probe_3: Mapped[float]
+    __table_args__ = (
+        # searched by bucket and leading_0; the rest is compared inside the index, so that few rows are looked up
+        Index(
+            "ix_fingerprint_near",
+            *("version", "bucket", "leading_0", "leading_2", "probe_0", "probe_1", "probe_2", "probe_3"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
 
 
 class Candidate(Base):

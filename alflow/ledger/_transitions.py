@@ -11,7 +11,10 @@ from alflow.errors import NotFoundError, TransitionError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import among, now
 from alflow.ledger._events import as_ranges, record
-from alflow.ledger._states import CandidateState, allowed_candidate_states
+from alflow.ledger._states import KEPT_CANDIDATES, CandidateState, allowed_candidate_states
+from alflow.ledger._structures import ensure_fingerprints
+
+_NOT_COMPARED = frozenset({CandidateState.REJECTED, CandidateState.DUPLICATE})
 
 
 def aligned(values: Any, count: int, what: str) -> list[Any]:
@@ -85,6 +88,9 @@ def move(
         moving[candidate_id] = place
     if not moving:
         return []
+    back = [i for i in moving if states[i][0] in _NOT_COMPARED] if to in KEPT_CANDIDATES else []
+    if back:
+        ensure_fingerprints(connection, back)
     time = now(connection)
     further = dict(columns or {})
     names = ["reason", *further]

@@ -201,6 +201,10 @@ def _mapped(relation: Mapping[str, Any]) -> str:
         parts.append("mirrored" if isometry["det"] < 0 else "not mirrored")
     if relation.get("tolerance") is not None:
         parts.append(f"tolerance {_short(relation['tolerance'])}")
+    policy = relation.get("policy")
+    if policy is not None:
+        allowed = f"{_short(policy['max_displacement'])} Å and a strain of {_short(policy['max_strain'])} were allowed"
+        parts.append(allowed if policy["mirror"] else f"{allowed}, mirror images were not")
     return f": {', '.join(parts)}" if parts else ""
 
 

@@ -52,9 +52,14 @@ class CampaignContext:
         return self.ledger.campaigns.get(self.campaign_id)
 
     @contextmanager
-    def write(self) -> Iterator[None]:
-        """One transaction, refused with LeaseLostError if this run no longer holds the campaign's lease."""
+    def write(self, *, adding: bool = False) -> Iterator[None]:
+        """One transaction, refused with LeaseLostError if this run no longer holds the campaign's lease.
+
+        ``adding``: nobody else adds candidates until it ends, so that what is compared with the ledger here stays true.
+        """
         with self.ledger.write():
+            if adding:
+                self.ledger.pool.add_alone()
             if self.fence is not None:
                 self.ledger.campaigns.check_fence(self.campaign_id, self.fence)
             yield

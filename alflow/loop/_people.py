@@ -9,7 +9,7 @@ from alflow.errors import StructureError, UserError
 from alflow.explore import Proposal
 from alflow.ledger import CampaignState, CandidateState, LabelKind, NewCandidate, RoundState, Stream, TheoryRow
 from alflow.loop._context import CampaignContext
-from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate
+from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate, renew_fingerprints
 from alflow.loop._ingest import IngestReport, ingest
 from alflow.structures import Fingerprint, LabelledStructure, Structure, fingerprint
 
@@ -80,10 +80,11 @@ def import_labels(
             refused.append(f"{origin}: {error}")
             continue
         usable.append((example, origin, mark))
-    labelled = CampaignDuplicates(ctx, {mark.bucket for *_, mark in usable}, states=(CandidateState.LABELLED,))
+    renew_fingerprints(ctx)
+    labelled = CampaignDuplicates(ctx, states=(CandidateState.LABELLED,))
     for example, origin, mark in usable:
         structure = example.structure
-        with ctx.write():
+        with ctx.write(adding=True):
             row = ctx.ledger.pool.find(ctx.campaign_id, structure.content_hash)
             if row is None:
                 found = labelled.find(structure, mark, deliberate=True)
@@ -110,7 +111,6 @@ def import_labels(
                 stream=Stream.IMPORTED,
                 actor=PERSON,
             )
-            labelled.keep(row.id, structure, mark)
             taken += 1
     return ImportReport(taken=taken, already_known=known, duplicates=duplicates, refused=tuple(refused))
 
@@ -137,7 +137,7 @@ def _add(
                 reason=reason,
                 duplicate_of=None if found is None else found.candidate_id,
                 relation=None if found is None else found.relation,
-                fingerprint=mark,
+                fingerprint=mark if found is None else None,
             )
         ],
         actor=PERSON,

@@ -7,7 +7,7 @@ from typing import Any
 
 from alflow.ledger import CandidateState, RoundRow, Stream
 from alflow.loop._context import CampaignContext
-from alflow.loop._duplicates import CampaignDuplicates, reuse_labels
+from alflow.loop._duplicates import CampaignDuplicates, renew_fingerprints, reuse_labels
 from alflow.loop._hull import is_relaxed_geometry
 from alflow.loop._reporter import counted
 from alflow.structures import fingerprint
@@ -18,7 +18,8 @@ PRIORITY = {Stream.MANUAL: 3.0, Stream.CONFIRM: 2.0, Stream.RANDOM: 1.0}
 
 def queue(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
     """Queue the selected candidates, each structure once whatever its clothes."""
-    with ctx.write():
+    renew_fingerprints(ctx)
+    with ctx.write(adding=True):
         selected = ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.SELECTED])
         summary = enqueue(ctx, selected)
         ctx.finish(round_row, "queue", summary)
@@ -38,14 +39,11 @@ def enqueue(ctx: CampaignContext, ids: Sequence[int]) -> dict[str, int]:
     reused = set(reuse_labels(ctx, ids))
     rows = [row for row in ctx.ledger.pool.rows(ids) if row.id not in reused]
     rows.sort(key=lambda row: (-PRIORITY.get(row.stream, 0.0), row.rank if row.rank is not None else 0, row.id))
-    structures = dict(zip([r.id for r in rows], ctx.ledger.pool.structures([r.id for r in rows]), strict=True))
-    marks = {i: fingerprint(s) for i, s in structures.items()}
-    paid = CampaignDuplicates(
-        ctx, {m.bucket for m in marks.values()}, states=(CandidateState.LABELLED, CandidateState.QUEUED)
-    )
+    paid = CampaignDuplicates(ctx, states=(CandidateState.LABELLED, CandidateState.QUEUED))
     counts = {"queued": 0, "reused": len(reused), "duplicates": 0}
     for row in rows:
-        structure, mark = structures[row.id], marks[row.id]
+        [structure] = ctx.ledger.pool.structures([row.id])
+        mark = fingerprint(structure)
         relaxed = is_relaxed_geometry(row.source, row.parameters)
         found = paid.find(structure, mark, deliberate=row.deliberate or row.pinned, relaxed=relaxed)
         if found is not None:
@@ -59,6 +57,5 @@ def enqueue(ctx: CampaignContext, ids: Sequence[int]) -> dict[str, int]:
             counts["duplicates"] += 1
             continue
         ctx.ledger.queue.enqueue(row.structure_id, ctx.theory.id, row.id, priority=PRIORITY.get(row.stream, 0.0))
-        paid.keep(row.id, structure, mark)
         counts["queued"] += 1
     return counts

@@ -9,6 +9,7 @@ from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bou
 from alflow.structures._isometry import Isometry
 from alflow.structures._neighbours import SAME_PLACE, Neighbours, complete_cell, neighbour_list, neighbours_of
 from alflow.structures._policy import DuplicatePolicy, Relation
+from alflow.structures._probes import probe_bounds, probes
 from alflow.structures._properties import LabelledStructure, Properties
 from alflow.structures._readers import Frame, frames_of, read_structures
 from alflow.structures._structure import Structure, atomic_number, element_symbol
@@ -38,6 +39,8 @@ __all__ = [
     "leading_bounds",
     "neighbour_list",
     "neighbours_of",
+    "probe_bounds",
+    "probes",
     "read_structures",
     "space_group",
     "transfer_properties",

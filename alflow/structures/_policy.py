@@ -46,13 +46,16 @@ class DuplicatePolicy(BaseModel):
         )
 
     @classmethod
-    def redundant(cls, displacement: float = 0.015, strain: float = 0.002, *, mirror: bool = True) -> DuplicatePolicy:
+    def redundant(
+        cls, displacement: float = 0.015, strain: float = 0.002, *, moments: float = 1e-3, mirror: bool = True
+    ) -> DuplicatePolicy:
         """So close that a second calculation would teach nothing; the label is not shared."""
         return cls(
             relation=Relation.REDUNDANT,
             max_displacement=displacement,
             rms_displacement=displacement,
             max_strain=strain,
+            moments=moments,
             mirror=mirror,
         )
 

@@ -8,7 +8,18 @@ import pytest
 from alflow.errors import LedgerError, NotFoundError, TransitionError
 from alflow.ledger import CampaignRow, CandidateState, LabelKind, Ledger, NewCandidate, NewScore, Stream, TheoryRow
 from alflow.ledger import _pool as pool_module
-from alflow.structures import Properties, Structure, fingerprint
+from alflow.ledger._fingerprints import LABELLED_NEAR, NEAR, _ranges
+from alflow.structures import (
+    DuplicatePolicy,
+    Fingerprint,
+    Properties,
+    Structure,
+    fingerprint,
+    leading_bounds,
+    probe_bounds,
+    probes,
+)
+from tests.disguises import jiggled
 
 
 @pytest.fixture
@@ -229,6 +240,10 @@ def test_fingerprints_for_the_incremental_check(
     ledger: Ledger, campaign: CampaignRow, theory: TheoryRow, new: Callable[[int], list[NewCandidate]]
 ) -> None:
     items = new(12)
+    for size in (0.005, 0.01, 0.2):  # copies of the second, which is not alone then
+        atoms = jiggled(items[1].structure.to_atoms(), np.random.default_rng(1), size)
+        structure = Structure.from_atoms(atoms)
+        items.append(NewCandidate(structure=structure, source="perturb", fingerprint=fingerprint(structure)))
     ids = ledger.pool.add(campaign.id, None, items)
     ledger.pool.transition(ids, CandidateState.POOLED, "fine")
     ledger.pool.transition(ids[:1], CandidateState.REJECTED, "too dense")
@@ -237,21 +252,149 @@ def test_fingerprints_for_the_incremental_check(
     for row, item in zip(rows, items, strict=True):
         assert item.fingerprint is not None
         assert stored[row.structure_id].to_bytes() == item.fingerprint.to_bytes()
-    for item in items:
-        mark = item.fingerprint
-        assert mark is not None
-        kept = ledger.pool.kept(campaign.id, mark.bucket, version=mark.version)
-        same = [r.id for r, i in zip(rows, items, strict=True) if i.fingerprint and i.fingerprint.bucket == mark.bucket]
-        assert [c for c, _, _ in kept] == [i for i in same if i != ids[0]]
+    for policy in (DuplicatePolicy.identical(), DuplicatePolicy.redundant(0.3, 0.05)):
+        for item in items:
+            mark = item.fingerprint
+            assert mark is not None
+            near = ledger.pool.near(campaign.id, mark, policy)
+            wanted = [r for r, i in zip(rows, items, strict=True) if r.id != ids[0] and in_range(mark, i, policy)]
+            assert near == [(r.id, r.structure_id) for r in wanted]
     mark = items[1].fingerprint
     assert mark is not None
-    low, high = mark.leading - 1e-9, mark.leading + 1e-9
-    near = ledger.pool.kept(campaign.id, mark.bucket, within=(low.tolist(), high.tolist()))
-    assert [c for c, _, _ in near] == [ids[1]]
-    assert ledger.pool.kept(campaign.id, mark.bucket, version=99) == []
-    assert ledger.pool.labelled(theory.id, mark.bucket) == []
+    wide, close = DuplicatePolicy.redundant(0.3, 0.05), DuplicatePolicy.identical()
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, close)] == [ids[1]]
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, wide)] == [ids[1], *ids[12:]]
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, DuplicatePolicy.redundant())] == [ids[1], *ids[12:14]]
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, wide, after=ids[12])] == ids[13:]
+    assert ledger.pool.near(campaign.id, mark, close, after=ids[1]) == []
+    assert ledger.pool.near(campaign.id, mark, close, states=[CandidateState.LABELLED]) == []
+    other = ledger.campaigns.create("another", "", {}, 1)
+    assert ledger.pool.near(other.id, mark, wide) == []
+    assert ledger.pool.labelled_near(theory.id, mark, close) == []
     ledger.labels.store(rows[1].structure_id, theory.id, Properties(energy=-1.0), kind=LabelKind.IMPORTED, evidence={})
-    assert [s for s, _ in ledger.pool.labelled(theory.id, mark.bucket)] == [rows[1].structure_id]
+    assert ledger.pool.labelled_near(theory.id, mark, close) == [rows[1].structure_id]
+    second = ledger.theories.register("other", "emt", {}, "emt", {}, "f" * 64)
+    assert ledger.pool.labelled_near(second.id, mark, close) == []
+
+
+def in_range(mark: Fingerprint, item: NewCandidate, policy: DuplicatePolicy) -> bool:
+    """What the index is to find, from the numbers themselves."""
+    other = item.fingerprint
+    assert other is not None
+    low, high = leading_bounds(mark, policy)
+    least, most = probe_bounds(mark, policy)
+    values = probes(other)
+    inside = all(low[i] <= other.leading[i] <= high[i] for i in (0, 2)) and ((least <= values) & (values <= most)).all()
+    return other.bucket == mark.bucket and bool(inside)
+
+
+def test_what_is_near_is_one_range_of_an_index(
+    ledger: Ledger, campaign: CampaignRow, new: Callable[[int], list[NewCandidate]]
+) -> None:
+    """Whatever the planner knows about the tables: before and after it has looked at them."""
+    items = new(300)
+    ledger.pool.add(campaign.id, None, items)
+    mark = items[0].fingerprint
+    assert mark is not None
+    database = ledger._database
+    ranges = _ranges(mark, DuplicatePolicy.redundant())
+    asked = {
+        "candidate": NEAR.params(**ranges, campaign_id=campaign.id, states=["pooled"], after=0),
+        "label": LABELLED_NEAR.params(**ranges, theory_id=1),
+    }
+    for analyzed in (False, True):
+        if analyzed:
+            with database.write() as connection:
+                connection.exec_driver_sql("ANALYZE")
+        for table, query in asked.items():
+            with database.read() as connection:
+                text = query.compile(connection, compile_kwargs={"literal_binds": True})
+                how = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+                plan = [str(row[-1]).strip() for row in connection.exec_driver_sql(f"{how} {text}")]
+            if database.is_sqlite:
+                assert "COVERING INDEX ix_fingerprint_near (version=? AND bucket=? AND leading_0>?" in plan[0]
+                assert f"SEARCH {table}" in plan[1]
+                assert "(structure_id=?" in plan[1]
+                assert len(plan) == 2
+                continue
+            assert any("Index Scan using ix_fingerprint_near" in line for line in plan), plan
+            condition = next(line for line in plan if "leading_0 >=" in line)
+            assert condition.startswith("Index Cond")
+            assert "probe_3 <=" in condition
+            if table == "candidate":
+                assert any("uq_candidate_structure_id_campaign_id" in line for line in plan), plan
+
+
+def test_fingerprints_of_an_older_version_are_made_anew(
+    ledger: Ledger, campaign: CampaignRow, new: Callable[[int], list[NewCandidate]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = new(5)
+    ids = ledger.pool.add(campaign.id, None, items)
+    ledger.pool.transition(ids, CandidateState.POOLED, "fine")
+    structure_ids = [row.structure_id for row in ledger.pool.rows(ids)]
+    with ledger._database.write() as connection:
+        connection.exec_driver_sql("UPDATE fingerprint SET version = 0, bucket = 'older', leading_0 = 17")
+    mark = items[1].fingerprint
+    assert mark is not None
+    assert ledger.pool.fingerprints(structure_ids) == {}
+    assert ledger.pool.near(campaign.id, mark, DuplicatePolicy.identical()) == []
+    monkeypatch.setattr("alflow.ledger._fingerprints._RENEWED_AT_ONCE", 2)
+    told: list[str] = []
+    assert ledger.pool.renew_fingerprints(told.append) == 5
+    assert told == ["5 fingerprints are of an older version and are made anew"]
+    assert ledger.pool.renew_fingerprints(told.append) == 0
+    assert len(told) == 1
+    renewed = ledger.pool.fingerprints(structure_ids)
+    for structure_id, item in zip(structure_ids, items, strict=True):
+        assert item.fingerprint is not None
+        assert renewed[structure_id].to_bytes() == item.fingerprint.to_bytes()
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, DuplicatePolicy.identical())] == [ids[1]]
+    with ledger._database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM fingerprint").scalar() == 5
+
+
+def test_what_is_kept_after_all_is_compared_with(
+    ledger: Ledger, campaign: CampaignRow, add: Callable[..., list[int]]
+) -> None:
+    first, second = add(2)
+    structure = ledger.pool.structures([first])[0]
+    copy = NewCandidate(
+        structure=Structure(
+            cell=structure.cell * 1.3, pbc=structure.pbc, numbers=structure.numbers, positions=structure.positions * 1.3
+        ),
+        source="files",
+        state=CandidateState.DUPLICATE,
+        reason="identical",
+        duplicate_of=second,
+    )
+    [third] = ledger.pool.add(campaign.id, None, [copy])
+    mark = fingerprint(copy.structure)
+    assert ledger.pool.near(campaign.id, mark, DuplicatePolicy.identical()) == []
+    ledger.pool.transition([third], CandidateState.POOLED, "it is not", actor="user")
+    assert [c for c, _ in ledger.pool.near(campaign.id, mark, DuplicatePolicy.identical())] == [third]
+
+
+def test_adding_alone_needs_a_write_block(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="inside"):
+        ledger.pool.add_alone()
+    with ledger.write():
+        ledger.pool.add_alone()
+
+
+def test_what_came_since(ledger: Ledger, campaign: CampaignRow, new: Callable[[int], list[NewCandidate]]) -> None:
+    assert ledger.pool.newest() == 0
+    items = new(5)
+    ids = ledger.pool.add(campaign.id, None, items[:3])
+    ledger.pool.transition(ids, CandidateState.POOLED, "fine")
+    newest = ledger.pool.newest()
+    assert newest == ids[-1]
+    assert ledger.pool.kept_since(campaign.id, newest) == []
+    more = ledger.pool.add(campaign.id, None, items[3:])
+    ledger.pool.transition(more[:1], CandidateState.POOLED, "fine")
+    assert ledger.pool.kept_since(campaign.id, newest) == [ledger.pool.get(more[0]).structure_id]
+    assert ledger.pool.kept_since(campaign.id + 1, newest) == []
+    hashes = [i.structure.content_hash for i in items]
+    assert ledger.pool.find_all(campaign.id, [*hashes, "0" * 64]) == dict(zip(hashes, ids + more, strict=True))
 
 
 def test_fingerprints_may_come_later(ledger: Ledger, add: Callable[..., list[int]]) -> None:

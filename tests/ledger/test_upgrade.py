@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.data import chemical_symbols
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
@@ -16,7 +17,8 @@ from alflow.errors import LedgerVersionError
 from alflow.ledger import CandidateState, NewCandidate, WorkerIdentity, check_ledger, open_ledger, upgrade_ledger
 from alflow.ledger._engine import Database
 from alflow.ledger._migrate import HEAD, alembic_config
-from alflow.structures import Properties, Structure
+from alflow.structures import DuplicatePolicy, Fingerprint, Properties, Structure, fingerprint, probes
+from tests.crystals import random_crystal
 from tests.ledger.populated_0001 import TABLES, dump, populate
 
 
@@ -122,6 +124,58 @@ def test_the_upgraded_ledger_is_used_on(older: str) -> None:
         ledger.queue.complete(job.job_id, job.fence, Properties(energy=-22.0), {})
         assert ledger.pool.get(4).state == CandidateState.LABELLED
     assert check_ledger(older) == []
+
+
+def test_fingerprints_can_be_searched(older: str, database: Database) -> None:
+    upgrade_ledger(older)
+    with database.read() as connection:
+        [(bucket, *columns, blob)] = connection.exec_driver_sql(
+            "SELECT bucket, probe_0, probe_1, probe_2, probe_3, vector FROM fingerprint"
+        ).all()
+        if database.is_sqlite:
+            [made] = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'fingerprint'").one()
+            assert made.rstrip().endswith("WITHOUT ROWID")
+    mark = Fingerprint.from_bytes(blob)
+    assert columns == probes(mark).tolist()
+    with open_ledger(older, create=False) as ledger:
+        assert mark.bucket == bucket
+        assert ledger.pool.near(1, mark, DuplicatePolicy.identical()) == [(1, 1)]
+
+
+_SPECIES = [("Cu",), ("Cu", "Au"), ("Cu", "Au", "O"), ("Cu", "Au", "Ni", "Pt"), tuple(chemical_symbols[1:10])]
+
+
+def test_fingerprints_of_any_length_are_filled_in(older: str, database: Database) -> None:
+    marks = {}
+    for i, symbols in enumerate(_SPECIES):
+        atoms = random_crystal(np.random.default_rng(i), 12, symbols)
+        marks[i + 2] = fingerprint(Structure.from_atoms(atoms))
+    with database.write() as connection:
+        for structure_id, mark in marks.items():
+            if structure_id > 5:  # the older ledger holds five structures
+                connection.execute(
+                    text(
+                        "INSERT INTO structure (id, content_hash, formula, reduced_formula, anonymous_formula, "
+                        "chemical_system, n_atoms, n_elements, n_periodic, volume, charge, space_group, geometry, "
+                        "created) SELECT :new, 'new', formula, reduced_formula, anonymous_formula, chemical_system, "
+                        "n_atoms, n_elements, n_periodic, volume, charge, space_group, geometry, created "
+                        "FROM structure WHERE id = 1"
+                    ),
+                    {"new": structure_id},
+                )
+            connection.execute(
+                text(
+                    "INSERT INTO fingerprint (structure_id, version, bucket, leading_0, leading_1, leading_2, "
+                    "leading_3, vector) VALUES (:i, 1, :bucket, 1, 1, 1, 1, :vector)"
+                ),
+                {"i": structure_id, "bucket": mark.bucket, "vector": mark.to_bytes()},
+            )
+    upgrade_ledger(older)
+    with database.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT structure_id, probe_0, probe_1, probe_2, probe_3 FROM fingerprint WHERE structure_id > 1"
+        )
+        assert {i: columns for i, *columns in rows} == {i: probes(m).tolist() for i, m in marks.items()}
 
 
 def test_the_command_upgrades(older: str, database: Database) -> None:
