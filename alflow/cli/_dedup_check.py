@@ -20,8 +20,8 @@ import numpy as np
 from alflow.structures import find_isometry
 
 if TYPE_CHECKING:
-    from alflow.cli._dedup_steps import Reporter
     from alflow.cli._dedup_work import WorkFile
+    from alflow.cli._reporter import ConsoleReporter
     from alflow.structures import DuplicatePolicy, Isometry, Structure
 
 MAX_PAIRS = 250
@@ -72,7 +72,9 @@ class CrossCheck:
     disagreements: list[dict[str, Any]]
 
 
-def cross_check(work: WorkFile, policy: DuplicatePolicy, report: Reporter, *, limit: int = MAX_PAIRS) -> CrossCheck:
+def cross_check(
+    work: WorkFile, policy: DuplicatePolicy, report: ConsoleReporter, *, limit: int = MAX_PAIRS
+) -> CrossCheck:
     """Ask StructureMatcher about at most ``limit`` duplicates, evenly spread, and ``limit`` closest pairs kept apart.
 
     Only three-dimensional crystals of up to 128 atoms are asked about, and no pair of equal content.

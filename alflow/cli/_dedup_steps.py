@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from alflow.cli._dedup_work import BadFrame, Decision, ReadFrame, Source, WorkFile
+from alflow.cli._dedup_work import BadFrame, Decision, Member, ReadFrame, Source, WorkFile
 from alflow.cli._output import duration
 from alflow.errors import StructureError, UserError
 from alflow.structures import DuplicateIndex, Structure, fingerprint, frames_of
@@ -25,6 +25,7 @@ from alflow.structures import DuplicateIndex, Structure, fingerprint, frames_of
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from alflow.cli._reporter import ConsoleReporter
     from alflow.structures import DuplicatePolicy, Isometry
 
 BATCH = 256
@@ -45,13 +46,6 @@ TABLE_COLUMNS = (
 )
 
 
-class Reporter(Protocol):
-    """Whoever shows how far the work is."""
-
-    def progress(self, name: str, done: int, total: int | None = None, text: str = "") -> None:
-        """Part of a step is done."""
-
-
 class Pace:
     """How fast work goes, and how long the rest will take."""
 
@@ -70,7 +64,7 @@ class Pace:
 # -- first pass ----------------------------------------------------------------------------------------------------
 
 
-def read_all(work: WorkFile, sources: Sequence[Source], report: Reporter, *, skip_bad: bool) -> None:
+def read_all(work: WorkFile, sources: Sequence[Source], report: ConsoleReporter, *, skip_bad: bool) -> None:
     """Read what is not read yet.
 
     Raises
@@ -167,7 +161,7 @@ def labelled_energy(atoms: Atoms) -> float | None:
 # -- second pass ---------------------------------------------------------------------------------------------------
 
 
-def group_all(work: WorkFile, policy: DuplicatePolicy, report: Reporter, n_structures: int) -> None:
+def group_all(work: WorkFile, policy: DuplicatePolicy, report: ConsoleReporter, n_structures: int) -> None:
     """Decide for every structure which group it belongs to, as :func:`alflow.structures.find_duplicates` does.
 
     Labelled structures come first in the canonical order, so that none is dropped for one without a label.
@@ -185,31 +179,31 @@ def group_all(work: WorkFile, policy: DuplicatePolicy, report: Reporter, n_struc
 def _group_bucket(work: WorkFile, bucket: str, policy: DuplicatePolicy) -> Iterator[int]:
     """Take the decisions of a bucket that are not taken yet, one after the other."""
     index = DuplicateIndex(policy)
-    previous: tuple[bytes, Decision | None] = (b"", None)
+    previous: Member | None = None
     for member in work.members(bucket):
-        if member.leader is not None:
-            if member.leader == member.id:
-                index.add(member.id, partial(work.structure, member.id), work.fingerprint(member.id))
-            previous = (member.hash, None)
-            previous_id = member.id
-            continue
-        if member.hash == previous[0]:
-            known = previous[1] or work.decision(previous_id)
-            decision = _copied(known, member.id)
-        else:
-            structure, prints = work.structure(member.id), work.fingerprint(member.id)
-            try:
-                match = index.find(structure, prints)
-            except StructureError as error:
-                raise StructureError(f"{work.origin(member.id)}: {error}") from error
-            if match is None:
-                index.add(member.id, partial(work.structure, member.id), prints)
-                decision = Decision(frame=member.id, leader=member.id)
+        if member.leader == member.id:
+            index.add(member.id, partial(work.structure, member.id), work.fingerprint(member.id))
+        elif member.leader is None:
+            if previous is not None and previous.hash == member.hash:
+                decision = _copied(work.decision(previous.id), member.id)
             else:
-                decision = _matched(member.id, int(str(match.key)), match.isometry)
-        work.decide(decision)
-        previous, previous_id = (member.hash, decision), member.id
-        yield member.id
+                decision = _searched(work, member.id, index)
+            work.decide(decision)
+            yield member.id
+        previous = member
+
+
+def _searched(work: WorkFile, frame: int, index: DuplicateIndex) -> Decision:
+    """The group of a structure among the leaders so far; a structure without one leads the next."""
+    prints = work.fingerprint(frame)
+    try:
+        match = index.find(work.structure(frame), prints)
+    except StructureError as error:
+        raise StructureError(f"{work.origin(frame)}: {error}") from error
+    if match is not None:
+        return _matched(frame, int(str(match.key)), match.isometry)
+    index.add(frame, partial(work.structure, frame), prints)
+    return Decision(frame=frame, leader=frame)
 
 
 def _matched(frame: int, leader: int, isometry: Isometry) -> Decision:
@@ -249,7 +243,7 @@ def write_all(
     sources: Sequence[Source],
     output: Path,
     tables: Mapping[Path, tuple[Sequence[str], Iterable[Mapping[str, Any]]]],
-    report: Reporter,
+    report: ConsoleReporter,
     n_unique: int,
 ) -> None:
     """Write structures and tables (columns and rows for each file) under temporary names, then put all in place.
