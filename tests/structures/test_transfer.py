@@ -3,6 +3,7 @@ import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.calculators.emt import EMT
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from alflow.errors import StructureError
@@ -141,6 +142,83 @@ def test_vector_moments_and_dipole_turn() -> None:
         found = find_isometry(Structure.from_atoms(atoms), Structure.from_atoms(other), IDENTICAL)
         assert found is not None
         np.testing.assert_allclose(present(there.dipole), found.rotation @ dipole, atol=1e-12)
+
+
+def surroundings(atoms: Atoms) -> NDArray[np.float64]:
+    """(n,): a number that the neighbours of each atom decide, whatever the clothes."""
+    i, d, j = neighbor_list("idj", atoms, 4.5)
+    return np.asarray(1.0 + np.bincount(i, atoms.numbers[j] * np.exp(-d), minlength=len(atoms)))
+
+
+def whirls(atoms: Atoms) -> NDArray[np.float64]:
+    """(n, 3): an axial vector that the neighbours of each atom decide."""
+    i, j, d, vectors = neighbor_list("ijdD", atoms, 4.5)
+    found = np.zeros((len(atoms), 3))
+    for atom in range(len(atoms)):
+        own = i == atom
+        near, weight = vectors[own], np.exp(-d[own])[:, None]
+        one = (near * weight).sum(axis=0)
+        other = (near * weight**2 * atoms.numbers[j[own]][:, None]).sum(axis=0)
+        found[atom] = np.cross(one, other)
+    return found
+
+
+@pytest.mark.parametrize("name", library())
+def test_made_up_collinear_labels_of_disguises_equal_those_made_up_afresh(name: str) -> None:
+    def made_up(atoms: Atoms) -> Properties:
+        moments = atoms.get_initial_magnetic_moments() * 1.1
+        return Properties(
+            energy=float(surroundings(atoms).sum()),
+            energy_extrapolated=float((surroundings(atoms) ** 2).sum()),
+            moments=moments,
+            total_moment=float(moments.sum()),
+        )
+
+    rng = np.random.default_rng(len(name))
+    atoms = library()[name]
+    atoms.set_initial_magnetic_moments(surroundings(atoms))
+    for k in range(8):
+        other = disguise(atoms, rng, Disguise(supercell=3))
+        other.set_initial_magnetic_moments((-1.0) ** k * other.get_initial_magnetic_moments())
+        for one, two in ((atoms, other), (other, atoms)):
+            there, fresh = carried(made_up(one), one, two), made_up(two)
+            assert there.energy == pytest.approx(fresh.energy, abs=1e-8)
+            assert there.energy_extrapolated == pytest.approx(fresh.energy_extrapolated, abs=1e-8)
+            assert there.total_moment == pytest.approx(fresh.total_moment, abs=1e-8)
+            np.testing.assert_allclose(present(there.moments), present(fresh.moments), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["alloy", "jiggled", "slab", "cluster"])
+def test_made_up_vector_moments_of_disguises_equal_those_made_up_afresh(name: str) -> None:
+    rng = np.random.default_rng(len(name))
+    atoms = library()[name]
+    assert np.linalg.norm(whirls(atoms), axis=1).max() > 0.01
+    atoms.set_initial_magnetic_moments(whirls(atoms))
+    for _ in range(6):
+        other = disguise(atoms, rng, Disguise(supercell=3))
+        other.set_initial_magnetic_moments(whirls(other))
+        for one, two in ((atoms, other), (other, atoms)):
+            there = carried(Properties(energy=0.0, moments=2.0 * whirls(one)), one, two)
+            np.testing.assert_allclose(present(there.moments), 2.0 * whirls(two), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["slab", "wire", "cluster"])
+def test_made_up_dipoles_of_disguises_equal_those_made_up_afresh(name: str) -> None:
+    """Of charges that add up to nothing, along the directions that are not periodic."""
+
+    def dipole(atoms: Atoms) -> NDArray[np.float64]:
+        charges = atoms.numbers - atoms.numbers.mean()
+        lattice = atoms.cell.array[atoms.pbc]
+        across = np.eye(3) - np.linalg.pinv(lattice) @ lattice if len(lattice) else np.eye(3)
+        return np.asarray(across @ (charges @ atoms.positions))
+
+    rng = np.random.default_rng(len(name))
+    atoms = library()[name]
+    assert np.linalg.norm(dipole(atoms)) > 1.0
+    for _ in range(8):
+        other = disguise(atoms, rng, Disguise(supercell=3))
+        there = carried(Properties(energy=0.0, dipole=dipole(atoms)), atoms, other)
+        np.testing.assert_allclose(present(there.dipole), dipole(other), atol=1e-8)
 
 
 def test_a_dipole_from_point_charges_is_carried_exactly() -> None:
