@@ -299,11 +299,10 @@ def _isometry(
     """The placement told for the structures as they were given, with every atom of both measured."""
     a, b = source.structure, target.structure
     linear, shift = placement.linear * unit * unit, placement.shift * unit
-    site_map, forward = _onto(a.positions @ linear + shift, a.numbers, b, target.box)
+    site_map, forward = _onto(a.positions @ linear + shift, a.numbers, b, target.box, np.eye(3))
     back = np.linalg.inv(linear)
-    inverse_map, backward = _onto((b.positions - shift) @ back, b.numbers, a, source.box)
-    sizes = [np.linalg.norm(forward, axis=1) / unit, np.linalg.norm(backward @ linear, axis=1) / unit]
-    largest = max(placement.largest, *(float(size.max()) for size in sizes))
+    inverse_map, backward = _onto((b.positions - shift) @ back, b.numbers, a, source.box, linear)
+    largest = max(placement.largest, forward / unit, backward / unit)
     turn, stretch, stretches = polar(linear)
     strain = float(np.abs(np.log(stretches / unit**2)).max())
     if largest > policy.max_displacement or strain > policy.max_strain + _EPSILON:
@@ -322,18 +321,22 @@ def _isometry(
 
 
 def _onto(
-    points: NDArray[np.float64], numbers: NDArray[np.int64], structure: Structure, lattice: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(n,) atom of the structure under each point of the same species, and the (n, 3) way from it."""
+    points: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    structure: Structure,
+    lattice: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], float]:
+    """(n,) atom of the structure under each point of the same species; Å, the longest way to one, times a matrix."""
     kernels = compiled()
     if kernels is not None:
-        return kernels.nearest_same(points, numbers, structure.positions, structure.numbers, lattice)
+        return kernels.nearest_same(points, numbers, structure.positions, structure.numbers, lattice, matrix)
     same = numbers[:, None] == structure.numbers[None]
-    nearest = np.empty(len(points), dtype=np.int64)
-    gaps = np.empty((len(points), 3))
+    nearest, longest = np.empty(len(points), dtype=np.int64), 0.0
     step = max(1, _CHUNK // structure.n_atoms)
     for start in range(0, len(points), step):
         chunk = slice(start, start + step)
-        found, gap = nearest_sites(points[None, chunk], structure.positions, lattice, same[chunk])
-        nearest[chunk], gaps[chunk] = found[0], gap[0]
-    return nearest, gaps
+        found, ways = nearest_sites(points[None, chunk], structure.positions, lattice, same[chunk])
+        nearest[chunk] = found[0]
+        longest = max(longest, float(np.linalg.norm(ways[0] @ matrix, axis=1).max()))
+    return nearest, longest

@@ -15,7 +15,7 @@ import numpy as np
 
 from alflow.errors import StructureError
 from alflow.structures._alignment import align
-from alflow.structures._fingerprint import FINGERPRINT_VERSION, Fingerprint, bucket, compatible, leading_bounds
+from alflow.structures._fingerprint import FINGERPRINT_VERSION, Fingerprint, bucket, possible_duplicates
 from alflow.structures._fingerprint import fingerprint as make_fingerprint
 from alflow.structures._motif import Motif, motif
 from alflow.structures._structure import Structure
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from alflow.structures._isometry import Isometry
     from alflow.structures._policy import DuplicatePolicy
-
-_SORT_COLUMN = 1
-_MIN_TAIL = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,15 +45,12 @@ class Match:
 
 
 class _Shelf:
-    """Fingerprints of one bucket: a block sorted by one leading coordinate, and a short unsorted tail."""
+    """Fingerprints of one bucket, in the order of addition."""
 
     def __init__(self, width: int) -> None:
         self.size = 0
-        self.sorted_size = 0
-        self.order = np.zeros(0, dtype=np.int64)
-        self.sorted_values = np.zeros(0)
-        self.leading = np.zeros((16, 4))
-        self.vectors = np.zeros((16, width), dtype=np.float32)
+        self.leading = np.zeros((4, 4))
+        self.vectors = np.zeros((4, width), dtype=np.float32)
         self.entries: list[int] = []
 
     def add(self, entry: int, fingerprint: Fingerprint) -> None:
@@ -72,21 +66,8 @@ class _Shelf:
 
     def candidates(self, fingerprint: Fingerprint, policy: DuplicatePolicy) -> list[int]:
         """Entries whose fingerprints may belong to duplicates, in the order of addition."""
-        if self.size - self.sorted_size > max(_MIN_TAIL, self.sorted_size // 8):
-            values = self.leading[: self.size, _SORT_COLUMN]
-            self.order = np.argsort(values, kind="stable")
-            self.sorted_values = values[self.order]
-            self.sorted_size = self.size
-        low, high = leading_bounds(fingerprint, policy)
-        first = np.searchsorted(self.sorted_values, low[_SORT_COLUMN], side="left")
-        last = np.searchsorted(self.sorted_values, high[_SORT_COLUMN], side="right")
-        rows = np.concatenate([self.order[first:last], np.arange(self.sorted_size, self.size)])
-        leading = self.leading[rows]
-        rows = np.sort(rows[((leading >= low) & (leading <= high)).all(axis=1)])
-        if not len(rows):
-            return []
-        keep = compatible(fingerprint, self.vectors, rows, policy, self.leading[rows, 0])
-        return [self.entries[row] for row in rows[keep]]
+        rows = possible_duplicates(fingerprint, self.leading[: self.size], self.vectors[: self.size], policy)
+        return [self.entries[row] for row in rows.tolist()]
 
 
 class DuplicateIndex:

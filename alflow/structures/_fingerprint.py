@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -260,47 +261,46 @@ def _square_distances(centres: NDArray[np.float64], points: NDArray[np.float64])
 # -- comparison ------------------------------------------------------------------------------------------------
 
 
-def compatible(
-    one: Fingerprint,
-    table: NDArray[np.float32],
-    chosen: NDArray[np.int64],
-    policy: DuplicatePolicy,
-    scales: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """(m,): which of the m chosen rows may be those of duplicates, by the bounds in this module's docstring.
+def possible_duplicates(
+    one: Fingerprint, leading: NDArray[np.float64], vectors: NDArray[np.float32], policy: DuplicatePolicy
+) -> NDArray[np.int64]:
+    """Ascending rows of stored fingerprints that may be those of duplicates, by the bounds in this module's docstring.
 
     Parameters
     ----------
     one
         the fingerprint they are compared with
-    table, chosen
-        (n, c) vectors and (m,) indices of rows among them
-    scales
-        (m,) ``leading[0]`` of the chosen ones; it matters only where the policy allows any volume
+    leading, vectors
+        (m, 4) and (m, c), of the same bucket and version
+    policy
+        how far duplicates may be from each other
     """
     n_moments = 2 * _n_species(len(one.vector))
     mine = one.vector.astype(np.float64)
     half = (len(mine) - n_moments) // 2
     size = np.sqrt(mine[:half] ** 2 + mine[half : 2 * half] ** 2)
-    strain = policy.max_strain * np.concatenate([size, size]) * math.exp(2 * policy.max_strain)
+    strain = policy.max_strain * math.exp(2 * policy.max_strain) * np.concatenate([size, size])
     slack = _FLOAT32_SLACK + 2.0 * policy.max_displacement * 2.0 * policy.max_strain
     allowed = np.full(len(mine), np.inf if policy.moments is None else policy.moments + _FLOAT32_SLACK)
     allowed[: 2 * half] = 2.0 * policy.max_displacement + strain + slack
     if not (policy.any_volume and one.n_periodic == _SPACE):
+        bounds = leading_bounds(one, policy)
         kernels = compiled()
         if kernels is not None:
-            return kernels.within(table, chosen, mine, allowed)
-        return np.asarray((np.abs(table[chosen].astype(np.float64) - mine) <= allowed).all(axis=1))
+            return kernels.search(leading, vectors, bounds, mine, allowed)
+        rows = np.flatnonzero(((leading >= bounds[0]) & (leading <= bounds[1])).all(axis=1))
+        return rows[(np.abs(vectors[rows].astype(np.float64) - mine) <= allowed).all(axis=1)]
     # both at their geometric mean volume, which is where the isometry measures displacements
-    ratio = np.sqrt(scales / one.leading[0])[:, None]
-    theirs, many = table[chosen].astype(np.float64), np.broadcast_to(allowed, (len(chosen), len(mine))).copy()
+    ratio = np.sqrt(leading[:, 0] / one.leading[0])[:, None]
+    theirs, many = vectors.astype(np.float64), np.broadcast_to(allowed, vectors.shape).copy()
     many[:, : 2 * half] = 2.0 * policy.max_displacement + strain * ratio + slack
     theirs[:, : 2 * half] /= ratio
     wanted = np.broadcast_to(mine, theirs.shape).copy()
     wanted[:, : 2 * half] *= ratio
-    return np.asarray((np.abs(theirs - wanted) <= many).all(axis=1))
+    return np.flatnonzero((np.abs(theirs - wanted) <= many).all(axis=1))
 
 
+@cache
 def _n_species(length: int) -> int:
     """Number of species from the length of a vector: 2 s² k + 2 s with k fixed by s."""
     for s in range(1, 120):
@@ -317,7 +317,14 @@ def leading_bounds(one: Fingerprint, policy: DuplicatePolicy) -> tuple[NDArray[n
     if policy.any_volume and one.n_periodic == 3:
         return np.full(4, -np.inf), np.full(4, np.inf)
     strain = policy.max_strain * math.exp(2 * policy.max_strain)
-    size = np.array([one.leading[0], one.leading[1], one.leading[2], math.hypot(one.leading[1], one.leading[3])])
-    width = strain * size + _FLOAT32_SLACK
-    width[1:] += 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain)
+    length, mean, nearest, spread = one.leading.tolist()
+    shift = 2.0 * policy.max_displacement * (1.0 + 2.0 * policy.max_strain) + _FLOAT32_SLACK
+    width = np.array(
+        [
+            strain * length + _FLOAT32_SLACK,
+            strain * mean + shift,
+            strain * nearest + shift,
+            strain * math.hypot(mean, spread) + shift,
+        ]
+    )
     return one.leading - width, one.leading + width

@@ -138,49 +138,56 @@ def _translations(
     whole: Motif, tolerance: float, moment_tolerance: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """Primitive reduced lattice and the (m, n) permutations of all m translations; None without such translations."""
-    numbers, positions, lattice = whole.numbers, whole.positions, whole.lattice
-    common = whole.structure.n_formula_units
+    lattice, common = whole.lattice, whole.structure.n_formula_units
     if not len(lattice) or common == 1:
         return None
-    species, counts = np.unique(numbers, return_counts=True)
-    kin = np.flatnonzero(numbers == species[int(np.argmin(counts))])
-    kin = kin[(np.abs(whole.rows[kin] - whole.rows[kin[0]]) <= 4.0 * tolerance + 1e-9).all(axis=1)]
-    steps = positions[kin] - positions[kin[0]]
-    inverse = inverse_of(lattice)
-    # the order of a translation divides every species' count, so its coordinates are multiples of 1/common
-    integers = np.rint(steps @ inverse * common).astype(np.int64)
-    snapped = integers / common @ lattice
-    miss = np.linalg.norm(wrap_small(steps - snapped, lattice), axis=1)
-    good = miss <= 2.0 * tolerance + 1e-9
-    integers, snapped = np.mod(integers[good], common), snapped[good]
+    kernels = compiled()
+    if kernels is None:
+        integers, permutations = _carried(whole, common, tolerance, moment_tolerance)
+    else:
+        rarest = min(whole.structure.composition.values())
+        integers, permutations = kernels.translations(
+            whole.packed, len(lattice), common, rarest, tolerance, moment_tolerance
+        )
     if len(integers) == 1:
         return None
-    permutations, keep = _carry(positions, numbers, lattice, snapped, 2.0 * tolerance + 1e-9)
-    integers, permutations = integers[keep], permutations[keep]
-    if whole.moments is not None:
-        change = np.abs(whole.moments[permutations] - whole.moments[None])
-        even = change.reshape(len(permutations), -1).max(axis=1) <= moment_tolerance
-        integers, permutations = integers[even], permutations[even]
     d = len(lattice)
     basis = hermite_basis(np.concatenate([integers, common * np.eye(d, dtype=np.int64)]))
     index = round(common**d / abs(float(np.prod(np.diag(basis).astype(float)))))
     closed = len(np.unique(integers, axis=0)) == len(permutations) == index
-    if index == 1 or not closed or not (np.sort(permutations, axis=1) == np.arange(len(numbers))).all():
+    if index == 1 or not closed or not (np.sort(permutations, axis=1) == np.arange(whole.n_sites)).all():
         return None
     return reduced_lattice(basis / common @ lattice)[0], permutations
 
 
+def _carried(
+    whole: Motif, common: int, tolerance: float, moment_tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(m, d) translations that carry every site onto one of its kind, in units of 1/common, and (m, n) onto which."""
+    numbers, positions, lattice = whole.numbers, whole.positions, whole.lattice
+    species, counts = np.unique(numbers, return_counts=True)
+    kin = np.flatnonzero(numbers == species[int(np.argmin(counts))])
+    limit = 2.0 * tolerance + 1e-9
+    kin = kin[(np.abs(whole.rows[kin] - whole.rows[kin[0]]) <= 2.0 * limit).all(axis=1)]
+    steps = positions[kin] - positions[kin[0]]
+    # the order of a translation divides every species' count, so its coordinates are multiples of 1/common
+    integers = np.rint(steps @ inverse_of(lattice) * common).astype(np.int64)
+    snapped = integers / common @ lattice
+    good = np.linalg.norm(wrap_small(steps - snapped, lattice), axis=1) <= limit
+    integers, snapped = np.mod(integers[good], common), snapped[good]
+    permutations, distances = _carry(positions, lattice, snapped)
+    fits = (distances <= limit) & (numbers[permutations] == numbers[None])
+    if whole.moments is not None:
+        change = np.abs(whole.moments[permutations] - whole.moments[None])
+        fits &= change.reshape(*permutations.shape, -1).max(axis=2) <= moment_tolerance
+    keep = fits.all(axis=1)
+    return integers[keep], permutations[keep]
+
+
 def _carry(
-    positions: NDArray[np.float64],
-    numbers: NDArray[np.int64],
-    lattice: NDArray[np.float64],
-    steps: NDArray[np.float64],
-    limit: float,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(m, n) site onto which each of m translations carries each of n sites; (m,) whether all within ``limit``, Å."""
-    kernels = compiled()
-    if kernels is not None:
-        return kernels.carry(positions, numbers, lattice, steps, limit)
+    positions: NDArray[np.float64], lattice: NDArray[np.float64], steps: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(m, n) index of and (m, n) distance to the site that each of m translations carries each of n sites onto."""
     m, n = len(steps), len(positions)
     carried = (positions[None] + steps[:, None]).reshape(-1, 3)
     if m * n * n <= _DENSE_LIMIT:
@@ -191,8 +198,7 @@ def _carry(
     else:
         nearest = _periodic_nearest(positions, lattice, carried)
         distance = np.linalg.norm(wrap_small(carried - positions[nearest], lattice), axis=1)
-    nearest, distance = nearest.reshape(m, n), distance.reshape(m, n)
-    return nearest, ((distance <= limit) & (numbers[nearest] == numbers[None])).all(axis=1)
+    return nearest.reshape(m, n), distance.reshape(m, n)
 
 
 def _periodic_nearest(

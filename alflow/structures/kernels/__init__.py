@@ -41,7 +41,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         ctypes.c_int,
         (_SIZE, _SIZE, _SIZE, *[_POINTER] * 6, *[ctypes.c_double] * 4, _POINTER),
     ),
-    "within": (None, (_SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER)),
+    "search": (_SIZE, (_SIZE, _SIZE, *[_POINTER] * 7)),
     "lattice_maps": (_SIZE, (_POINTER, _POINTER, ctypes.c_int, ctypes.c_double, _SIZE, _POINTER)),
     "next_placement": (
         _SIZE,
@@ -62,23 +62,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
             _POINTER,
         ),
     ),
-    "carry": (
-        None,
-        (
-            _SIZE,
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            ctypes.c_int,
-            _SIZE,
-            _POINTER,
-            ctypes.c_double,
-            _POINTER,
-            _POINTER,
-        ),
-    ),
+    "translations": (_SIZE, (_POINTER, _SIZE, ctypes.c_double, ctypes.c_double, _POINTER, _POINTER)),
     "nearest_same": (
-        None,
+        ctypes.c_double,
         (_SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, ctypes.c_int, _POINTER, _POINTER),
     ),
 }
@@ -322,27 +308,33 @@ class Kernels:
         )
         return pairs, bool(complete)
 
-    def within(
+    def search(
         self,
-        table: NDArray[np.float32],
-        chosen: NDArray[np.int64],
+        leading: NDArray[np.float64],
+        vectors: NDArray[np.float32],
+        bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
         one: NDArray[np.float64],
         allowed: NDArray[np.float64],
-    ) -> NDArray[np.bool_]:
-        """(m,): which of the chosen rows of a table lie within ``allowed`` of one vector in every coordinate."""
-        table = np.ascontiguousarray(table, dtype=np.float32)
-        chosen, one, allowed = _i64(chosen), _f64(one), _f64(allowed)
-        keep = np.empty(len(chosen), dtype=np.bool_)
-        self._library.within(
-            len(chosen),
-            chosen.ctypes.data,
-            table.shape[1],
-            table.ctypes.data,
+    ) -> NDArray[np.int64]:
+        """Ascending rows of stored fingerprints within the bounds of leading coordinates and ``allowed`` of a vector.
+
+        ``leading`` (m, 4) float64 and ``vectors`` (m, c) float32 are contiguous.
+        """
+        low, high = (_f64(bound) for bound in bounds)
+        one, allowed = _f64(one), _f64(allowed)
+        rows = np.empty(len(leading), dtype=np.int64)
+        found = self._library.search(
+            len(leading),
+            vectors.shape[1],
+            leading.ctypes.data,
+            vectors.ctypes.data,
+            low.ctypes.data,
+            high.ctypes.data,
             one.ctypes.data,
             allowed.ctypes.data,
-            keep.ctypes.data,
+            rows.ctypes.data,
         )
-        return keep
+        return rows[:found]
 
     def lattice_maps(
         self, source: NDArray[np.float64], target: NDArray[np.float64], strain: float
@@ -431,33 +423,16 @@ class Kernels:
         """Prepare the placements of a pair, see :class:`alflow.structures._placement.Trial`."""
         return CompiledTrial(self._library, x, y, lattice, maps, pairs, copies, order, gate, turned=turned)
 
-    def carry(
-        self,
-        positions: NDArray[np.float64],
-        numbers: NDArray[np.int64],
-        lattice: NDArray[np.float64],
-        steps: NDArray[np.float64],
-        limit: float,
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(m, n) site of the same number onto which each of m translations carries each site within ``limit``, Å.
-
-        Also (m,) whether it carries all of them; the sites of one that does not mean nothing.
-        """
-        positions, numbers, lattice, steps = _f64(positions), _i64(numbers), _f64(lattice), _f64(steps)
-        onto, keep = np.empty((len(steps), len(positions)), dtype=np.int64), np.empty(len(steps), dtype=np.bool_)
-        self._library.carry(
-            len(positions),
-            positions.ctypes.data,
-            numbers.ctypes.data,
-            lattice.ctypes.data,
-            len(lattice),
-            len(steps),
-            steps.ctypes.data,
-            limit,
-            onto.ctypes.data,
-            keep.ctypes.data,
+    def translations(
+        self, whole: Packed, d: int, common: int, rarest: int, tolerance: float, moment: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(t, d) translations of a structure onto itself, in units of 1/common, and (t, n) where they carry it."""
+        coordinates = np.empty((rarest, d), dtype=np.int64)
+        onto = np.empty((rarest, whole.n_sites), dtype=np.int64)
+        found = self._library.translations(
+            whole.address, common, tolerance, moment, coordinates.ctypes.data, onto.ctypes.data
         )
-        return onto, keep
+        return coordinates[:found], onto[:found]
 
     def nearest_same(
         self,
@@ -466,12 +441,13 @@ class Kernels:
         sites: NDArray[np.float64],
         site_numbers: NDArray[np.int64],
         lattice: NDArray[np.float64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(m,) site of the same number nearest to each point, and the (m, 3) way from it, Å."""
+        matrix: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int64], float]:
+        """(m,) site of the same number nearest to each point; Å, the longest way to one, times a (3, 3) matrix."""
         points, numbers, sites, site_numbers = _f64(points), _i64(numbers), _f64(sites), _i64(site_numbers)
-        lattice = _f64(lattice)
-        nearest, way = np.zeros(len(points), dtype=np.int64), np.full((len(points), 3), np.inf)
-        self._library.nearest_same(
+        lattice, matrix = _f64(lattice), _f64(matrix)
+        nearest = np.zeros(len(points), dtype=np.int64)
+        longest: float = self._library.nearest_same(
             len(points),
             points.ctypes.data,
             numbers.ctypes.data,
@@ -480,10 +456,10 @@ class Kernels:
             site_numbers.ctypes.data,
             lattice.ctypes.data,
             len(lattice),
+            matrix.ctypes.data,
             nearest.ctypes.data,
-            way.ctypes.data,
         )
-        return nearest, way
+        return nearest, longest
 
 
 class CompiledTrial:

@@ -381,18 +381,23 @@ int compatible_sites(i64 n_x, i64 n_y, i64 c, const i64 *numbers_x, const i64 *n
     return all && std::all_of(met.begin(), met.end(), [](char m) { return m != 0; });
 }
 
-// Which of m vectors (rows of a table of the given width) lie within `allowed` of one in every coordinate.
-void within(i64 m, const i64 *chosen, i64 width, const float *table, const double *one, const double *allowed,
-            std::uint8_t *keep) {
+// Which of m stored fingerprints may be those of duplicates of one: leading coordinates (m, 4) between low and high, and
+// vectors (m, width) within `allowed` of it; see leading_bounds and compatible. Their number; rows are written ascending.
+i64 search(i64 m, i64 width, const double *leading, const float *vectors, const double *low, const double *high,
+           const double *one, const double *allowed, i64 *rows) {
+    i64 found = 0;
     for (i64 r = 0; r < m; r++) {
-        const float *vector = table + chosen[r] * width;
+        const double *place = leading + 4 * r;
         bool good = true;
+        for (int a = 0; a < 4; a++) good &= place[a] >= low[a] && place[a] <= high[a];
+        const float *vector = vectors + r * width;
         for (i64 start = 0; start < width && good; start += 16) {
             const i64 stop = std::min(width, start + 16);
             for (i64 q = start; q < stop; q++) good &= std::fabs(double(vector[q]) - one[q]) <= allowed[q];
         }
-        keep[r] = good;
+        if (good) rows[found++] = r;
     }
+    return found;
 }
 
 // Largest absolute principal logarithmic strain of the map that carries the rows of one lattice onto others.
@@ -750,50 +755,82 @@ int place(const Partner *source, const Partner *target, const Policy *policy, do
     return best < INFINITE;
 }
 
-// Carries n sites by each of m translations onto sites of the same number within a distance: (m, n) which. A translation
-// that does not carry every one has keep 0.
-void carry(i64 n, const double *positions, const i64 *numbers, const double *rows, int d, i64 m, const double *steps,
-           double limit, i64 *onto, std::uint8_t *keep) {
-    const Lattice lattice(rows, d);
-    const Bins bins(n, positions, lattice, limit);
-    for (i64 t = 0; t < m; t++) {
-        keep[t] = 1;
-        for (i64 i = 0; i < n && keep[t]; i++) {
-            const Vec place = at(positions, i) + at(steps, t);
+// Translations that carry every site onto one of its kind within 2 tolerance, see _translations: coordinates (t, d) along
+// the lattice in units of 1 / common, and the sites (t, n) onto which they carry. Their number. Coordinates and sites need
+// room for as many as the rarest species has sites.
+i64 translations(const Partner *whole, i64 common, double tolerance, double moment, i64 *coordinates, i64 *onto) {
+    const Partner &x = *whole;
+    const Lattice lattice(x.lattice, x.d);
+    const double limit = 2.0 * tolerance + 1e-9;
+    i64 count[256] = {};
+    for (i64 i = 0; i < x.n; i++) count[x.numbers[i] & 255]++;
+    i64 rarest = -1;
+    for (i64 z = 0; z < 256; z++)
+        if (count[z] && (rarest < 0 || count[z] < count[rarest])) rarest = z;
+    const i64 first = std::find(x.numbers, x.numbers + x.n, rarest) - x.numbers;
+    const Bins bins(x.n, x.positions, lattice, limit);
+    i64 found = 0;
+    for (i64 other = first; other < x.n; other++) {
+        if (x.numbers[other] != rarest) continue;
+        bool good = true;
+        for (i64 q = 0; q < x.c && good; q++)
+            good = std::fabs(x.rows[other * x.c + q] - x.rows[first * x.c + q]) <= 2.0 * limit;
+        if (!good) continue;
+        // the order of a translation divides every species' count, so its coordinates are multiples of 1 / common
+        const Vec step = at(x.positions, other) - at(x.positions, first);
+        Vec snapped = {0.0, 0.0, 0.0};
+        for (int a = 0; a < x.d; a++) {
+            const i64 n = std::llrint(dot(step, lattice.dual[a]) * double(common));
+            snapped = snapped + (double(n) / double(common)) * lattice.row[a];
+            coordinates[found * x.d + a] = ((n % common) + common) % common;
+        }
+        const Vec miss = lattice.wrapped(step - snapped);
+        if (dot(miss, miss) > limit * limit) continue;
+        for (i64 i = 0; i < x.n && good; i++) {
+            const Vec place = at(x.positions, i) + snapped;
             double least = limit * limit;
-            i64 found = -1;
+            i64 under = -1;
             const auto look = [&](i64 j) {
-                if (numbers[i] != numbers[j]) return;
-                const Vec gap = lattice.wrapped(place - at(positions, j));
-                if (dot(gap, gap) <= least) least = dot(gap, gap), found = j;
+                if (x.numbers[i] != x.numbers[j]) return;
+                const Vec gap = lattice.wrapped(place - at(x.positions, j));
+                if (dot(gap, gap) <= least) least = dot(gap, gap), under = j;
             };
             if (bins.sorted()) {
                 bins.near(place, look);
             } else {
-                for (i64 j = 0; j < n; j++) look(j);
+                for (i64 j = 0; j < x.n; j++) look(j);
             }
-            onto[t * n + i] = found;
-            keep[t] = found >= 0;
+            onto[found * x.n + i] = under;
+            good = under >= 0;
+            for (int a = 0; a < (x.moment_kind == 2 ? 3 : x.moment_kind) && good; a++) {
+                const int per = x.moment_kind == 2 ? 3 : 1;
+                good = std::fabs(x.moments[under * per + a] - x.moments[i * per + a]) <= moment;
+            }
         }
+        if (good) found++;
     }
+    return found;
 }
 
-// Under each of m points the nearest of n sites of the same number, and the way (m, 3) from it.
-void nearest_same(i64 m, const double *points, const i64 *numbers, i64 n, const double *sites, const i64 *site_numbers,
-                  const double *rows, int d, i64 *nearest, double *way) {
+// Under each of m points the nearest of n sites of the same number, (m,); returns the longest way to one, Å, measured after
+// the ways are multiplied by a matrix (3, 3). Infinite where a number is missing.
+double nearest_same(i64 m, const double *points, const i64 *numbers, i64 n, const double *sites,
+                    const i64 *site_numbers, const double *rows, int d, const double *matrix, i64 *nearest) {
     const Lattice lattice(rows, d);
+    double longest = 0.0;
     for (i64 i = 0; i < m; i++) {
         double least = INFINITE;
+        Vec way = {INFINITE, 0.0, 0.0};
         for (i64 j = 0; j < n; j++) {
             if (numbers[i] != site_numbers[j]) continue;
             const Vec gap = lattice.wrapped(at(points, i) - at(sites, j));
-            if (dot(gap, gap) < least) {
-                least = dot(gap, gap);
-                nearest[i] = j;
-                put(way, i, gap);
-            }
+            if (dot(gap, gap) < least) least = dot(gap, gap), way = gap, nearest[i] = j;
         }
+        if (least == INFINITE) return INFINITE;
+        way = times(way, matrix);
+        longest = std::max(longest, std::sqrt(dot(way, way)));
     }
+    return longest;
 }
 
 }  // extern "C"
