@@ -111,6 +111,32 @@ def swaps(rng: np.random.Generator) -> Iterator[Stratum]:
         yield _stratum(f"swaps {name}", atoms, rng, copies=1, supercell=1, truth=[known.index(key) for key in keys])
 
 
+def close_packed(rng: np.random.Generator) -> Iterator[Stratum]:
+    """What has many isometries to try: defects in supercells of fcc and hcp, noisy supercells of the polytypes."""
+    half = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+    cells = {"fcc, 108 sites": (fcc(), hermite(3 * half)), "hcp, 96 sites": (hcp(), np.diag([4, 4, 3]))}
+    for name, (parent, superlattice) in cells.items():
+        n = int(np.prod(np.diag(superlattice)))
+        d = len(parent.sites)
+        chosen = []
+        for count in (0, 1, 1, *[2] * 30):
+            labels = np.zeros(n * d, dtype=np.int64)
+            labels[rng.permutation(n * d)[:count]] = 1
+            chosen.append(Ordering(superlattice=superlattice, labels=labels.reshape(n, d)))
+        keys = [parent.canonical(ordering) for ordering in chosen]
+        known = sorted(set(keys))
+        atoms = [parent.structure(ordering, (29, 79)).to_atoms() for ordering in chosen]
+        yield _stratum(f"defects {name}", atoms, rng, copies=1, supercell=1, truth=[known.index(key) for key in keys])
+    noisy, classes = [], []
+    for k, steps in enumerate(steps for n in range(2, 9) for steps in stackings(n)):
+        for _ in range(3):
+            large = stacked(steps) * (2, 2, 1)
+            large.positions += rng.normal(size=large.positions.shape) * 0.01
+            noisy.append(large)
+            classes.append(k)
+    yield _stratum("polytypes, noisy 2 × 2", noisy, rng, copies=1, supercell=1, truth=classes, policies=(PHASE,))
+
+
 def homometric(rng: np.random.Generator) -> Iterator[Stratum]:
     """Crystals with the same distances, and molecules with the same distances from every atom."""
     for others in (None, "Au"):
@@ -356,6 +382,7 @@ STRATA: dict[str, Callable[[np.random.Generator], Iterator[Stratum]]] = {
     "orderings": binary_orderings,
     "polytypes": polytypes,
     "swaps": swaps,
+    "close-packed": close_packed,
     "homometric": homometric,
     "dynamics": dynamics,
     "slabs": slabs,

@@ -265,22 +265,27 @@ def burnside(parent: Parent, n: int, *, exchange: bool = False) -> int:
     for operation in parent.operations:
         stable = {m: [s for s in lattices[m] if np.array_equal(hermite(s @ operation.rotation), s)] for m in lattices}
         memory: dict[tuple[bytes, int, bool], int] = {}
+        lengths = {
+            lattice.tobytes(): [cycles(p) for p in parent.permutations(operation, lattice)]
+            for some in stable.values()
+            for lattice in some
+        }
 
         def fixed(
             superlattice: NDArray[np.int64],
             step: NDArray[np.int64],
             swap: bool,
-            operation: Operation = operation,
             stable: dict[int, list[NDArray[np.int64]]] = stable,
             memory: dict[tuple[bytes, int, bool], int] = memory,
+            lengths: dict[bytes, list[list[int]]] = lengths,
         ) -> int:
             """Labellings without a shorter period that operation, step and swap together leave as they are."""
             row = int(cell_index(step, superlattice))
             key = (superlattice.tobytes(), row, swap)
             if key not in memory:
                 index = int(np.prod(np.diag(superlattice)))
-                lengths = cycles(parent.permutations(operation, superlattice)[row])
-                count = 0 if swap and any(length % 2 for length in lengths) else 2 ** len(lengths)
+                own = lengths[superlattice.tobytes()][row]
+                count = 0 if swap and any(length % 2 for length in own) else 2 ** len(own)
                 for m, coarser in stable.items():
                     if m < index and index % m == 0:
                         for other in coarser:

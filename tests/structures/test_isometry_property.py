@@ -51,7 +51,7 @@ cases = {
 
 
 @RELATIONS
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(n_atoms=st.integers(1, 12), magnetic=st.sampled_from(["no", "collinear", "vectors"]), **cases)
 def test_a_structure_is_found_in_any_disguise(
     policy: DuplicatePolicy, seed: int, lattice: str, periodic: int, elements: Any, n_atoms: int, magnetic: str
@@ -73,7 +73,7 @@ def test_a_structure_is_found_in_any_disguise(
 
 
 @RELATIONS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     n_atoms=st.integers(1, 6),
     displacement=st.floats(0.2, 2.2),
@@ -126,7 +126,7 @@ def test_a_disturbed_supercell_is_what_brute_force_calls_one(
     check(Structure.from_atoms(atoms), other, policy, reference=Structure.from_atoms(large))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), lattice=st.sampled_from(sorted(LATTICES)), n_atoms=st.integers(2, 4))
 def test_unrelated_arrangements_in_one_cell_match_only_where_brute_force_matches_them(
     seed: int, lattice: str, n_atoms: int
