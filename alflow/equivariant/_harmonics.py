@@ -75,7 +75,7 @@ def _monomials(unit: torch.Tensor, l_max: int) -> torch.Tensor:
     """All monomials x^a y^b z^c with a + b + c ≤ l_max in the order of :func:`_monomial_order`, (..., n)."""
     blocks = [torch.ones_like(unit[..., :1])]
     for parents, factors in _recipes(l_max, unit.device):
-        blocks.append(blocks[-1].index_select(-1, parents) * unit.index_select(-1, factors))
+        blocks.append(blocks[-1][..., parents] * unit[..., factors])
     return torch.cat(blocks, dim=-1)
 
 
