@@ -27,6 +27,8 @@ from alflow.structures._superlattice import common_cell
 from alflow.structures.kernels import compiled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from alflow.structures._policy import DuplicatePolicy
@@ -73,6 +75,16 @@ def align(a: Motif, b: Motif, policy: DuplicatePolicy) -> Isometry | None:
     if found is None:
         return None
     return found.inverse() if swapped else found
+
+
+def worth_aligning(one: Motif, others: Sequence[Motif], policy: DuplicatePolicy) -> list[bool]:
+    """Which of many prepared structures of the same bucket :func:`align` has to look at; it rejects the others."""
+    kernels = compiled()
+    if kernels is None or policy.any_volume:
+        return [True] * len(others)
+    packed = [other.packed for other in others]
+    keep = kernels.gate(one.packed, packed, displacement=policy.max_displacement, strain=policy.max_strain)
+    return keep.tolist()  # type: ignore[no-any-return]
 
 
 def _moment_kind(prepared: Motif) -> int:

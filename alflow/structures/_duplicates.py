@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alflow.errors import StructureError
-from alflow.structures._alignment import align
+from alflow.structures._alignment import align, worth_aligning
 from alflow.structures._fingerprint import FINGERPRINT_VERSION, Fingerprint, bucket, possible_duplicates
 from alflow.structures._fingerprint import fingerprint as make_fingerprint
 from alflow.structures._motif import Motif, motif
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from alflow.structures._isometry import Isometry
     from alflow.structures._policy import DuplicatePolicy
+
+
+_FEW = 8
+_TOGETHER = 64
+_PREPARED = 16_384
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,10 +144,17 @@ class DuplicateIndex:
         if not candidates:
             return
         prepared = motif(structure, self.policy)
-        for entry in candidates:
-            isometry = align(self._motif(entry), prepared, self.policy)
-            if isometry is not None:
-                yield Match(key=self._keys[entry], isometry=isometry)
+        # a few are looked at one after the other, for the first may be it; many are sorted out together
+        step = len(candidates) if len(candidates) <= _FEW else _TOGETHER
+        for start in range(0, len(candidates), step):
+            chunk = candidates[start : start + step]
+            if len(candidates) > _FEW:
+                worth = worth_aligning(prepared, [self._motif(entry) for entry in chunk], self.policy)
+                chunk = [entry for entry, keep in zip(chunk, worth, strict=True) if keep]
+            for entry in chunk:
+                isometry = align(self._motif(entry), prepared, self.policy)
+                if isometry is not None:
+                    yield Match(key=self._keys[entry], isometry=isometry)
 
     def _motif(self, entry: int) -> Motif:
         """Prepared structure of an entry, from the cache or loaded."""
@@ -178,7 +190,7 @@ def find_duplicates(structures: Sequence[Structure | Atoms | Any], policy: Dupli
     Returns
     -------
     (n,) labels: equal label, same group; numbered by first appearance. The partition is the same for any input order.
-    Beyond the structures themselves, memory holds the fingerprints of one composition and 2,048 prepared structures.
+    Beyond the structures, memory holds the fingerprints of one composition and at most 16,384 prepared structures.
     """
     items = [s if isinstance(s, Structure) else Structure.from_atoms(s) for s in structures]
     buckets: defaultdict[str, list[int]] = defaultdict(list)
@@ -188,7 +200,7 @@ def find_duplicates(structures: Sequence[Structure | Atoms | Any], policy: Dupli
     for members in buckets.values():
         # small cells lead; the content hash breaks ties without regard to the order of the input
         members.sort(key=lambda i: (items[i].n_atoms, items[i].content_hash))
-        index, previous = DuplicateIndex(policy), -1
+        index, previous = DuplicateIndex(policy, cache=_PREPARED), -1
         for i in members if len(members) > 1 else ():
             if previous >= 0 and items[i].content_hash == items[previous].content_hash:
                 leader[i] = leader[previous]

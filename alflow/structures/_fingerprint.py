@@ -1,10 +1,20 @@
 """Invariant fingerprints: sorted distances from every site to its neighbours of each species.
 
-If a map carries one structure onto another so that no atom is displaced by more than δ after a homogeneous strain
-with principal logarithmic strains up to ε, every interatomic distance d becomes d' with exp(-ε) d - 2δ ≤ d' ≤ exp(ε)
-d + 2δ. Sorting keeps such a bound, so the k-th neighbour distance of a site obeys it, and so do the means over sites;
-a standard deviation over sites moves by at most the root mean square of the changes. A comparison with these bounds
-therefore never loses a true match: fingerprints only sort out, the isometry decides.
+**Bound.** Let a map carry one structure onto another one to one, so that no atom is displaced by more than δ after a
+homogeneous strain with principal logarithmic strains up to ε. Then every distance of the fingerprint moves by at most
+2δ + (exp(ε) - 1) x, up to terms of the order δε, where x is the coordinate, or for a spread the root mean square of
+the distances. Without strain that is 2δ.
+
+**Proof.** The strain changes a distance d by a factor between exp(-ε) and exp(ε), and the displacements of its two
+ends change it by at most δ each (triangle inequality). The neighbours of one species around a site and around its
+image correspond one to one, so at least k of the new distances are no longer than exp(ε) d_k + 2δ, where d_k is the
+k-th of the old ones: this bounds the new k-th distance from above, and with the roles exchanged from below. A mean
+over sites moves by no more than the mean of the changes. A standard deviation is the distance, divided by √n, of n
+values from the line on which all are equal; a distance from a line moves by no more than the point does, so it moves
+by at most the root mean square of the changes. ∎
+
+The comparison uses these bounds and therefore never loses a duplicate: fingerprints only sort out, the isometry
+decides. Two structures that are not isometric may well have the same fingerprint (homometric ones do).
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from alflow.errors import StructureError
 from alflow.structures import DuplicatePolicy, Fingerprint, Structure, fingerprint
-from alflow.structures._fingerprint import possible_duplicates, site_rows
+from alflow.structures._fingerprint import _site_rows, possible_duplicates, site_rows
+from alflow.structures._lattice import reduced_lattice
 from tests.crystals import random_crystal, zoo
 from tests.disguises import disguise, jiggled, random_orthogonal, strained
 
@@ -47,9 +48,32 @@ def test_rows_are_the_sorted_distances_of_an_independent_neighbour_list(seed: in
 
 def test_large_cells_give_the_same_rows_through_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     structure = Structure.from_atoms(random_crystal(np.random.default_rng(5), 12, ("Cu", "Au")))
-    dense = site_rows(structure)
+    rows = site_rows(structure)
+    lattice, _ = reduced_lattice(structure.cell)
+    np.testing.assert_allclose(_site_rows(structure, lattice), rows, atol=1e-12)
     monkeypatch.setattr("alflow.structures._fingerprint._DENSE_LIMIT", 0)
-    np.testing.assert_allclose(site_rows(structure), dense, atol=1e-12)
+    np.testing.assert_allclose(_site_rows(structure, lattice), rows, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), n_atoms=st.integers(1, 9), size=st.floats(1e-3, 0.5), pbc=st.integers(0, 3))
+def test_a_displacement_of_d_moves_no_coordinate_by_more_than_2d(
+    seed: int, n_atoms: int, size: float, pbc: int
+) -> None:
+    """Displacements on a sphere of radius d and along one line, which comes near the bound."""
+    rng = np.random.default_rng(seed)
+    atoms = random_crystal(rng, n_atoms, ("Cu", "Au"))
+    atoms.pbc = np.arange(3) < pbc
+    before = Structure.from_atoms(atoms)
+    steps = rng.normal(size=(n_atoms, 3))
+    for directions in (steps, np.sign(rng.normal(size=(n_atoms, 1))) * steps[:1]):
+        moved = atoms.copy()
+        moved.positions += size * directions / np.linalg.norm(directions, axis=1)[:, None]
+        after = Structure.from_atoms(moved)
+        assert np.abs(site_rows(after) - site_rows(before)).max() <= 2 * size + 1e-9
+        one, other = fingerprint(before), fingerprint(after)
+        assert np.abs(other.vector - one.vector).max() <= 2 * size + 1e-5
+        assert np.abs(other.leading - one.leading).max() <= 2 * size + 1e-9
 
 
 @settings(max_examples=25, deadline=None)

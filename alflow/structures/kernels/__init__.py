@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,6 +48,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         _SIZE,
         (_POINTER, _POINTER, _POINTER, _SIZE, _SIZE, ctypes.c_double, _POINTER, _POINTER),
     ),
+    "gate": (None, (_POINTER, _SIZE, _POINTER, _POINTER, _POINTER)),
     "place": (
         ctypes.c_int,
         (
@@ -350,6 +352,19 @@ class Kernels:
             if found == _TOO_MANY:
                 return None
             room *= 8
+
+    def gate(self, one: Packed, others: Sequence[Packed], *, displacement: float, strain: float) -> NDArray[np.bool_]:
+        """(m,): which of m structures have, for every site of one, a site with the same surroundings, and conversely.
+
+        A test that :meth:`place` makes too, a little less strict, for many at once; at their own volume.
+        """
+        tolerances = _tolerances(displacement, 0.0, strain, None, True, True)
+        addresses = np.array([other.address for other in others], dtype=np.uintp)
+        keep = np.empty(len(others), dtype=np.bool_)
+        self._library.gate(
+            one.address, len(others), addresses.ctypes.data, ctypes.addressof(tolerances), keep.ctypes.data
+        )
+        return keep
 
     def place(
         self,

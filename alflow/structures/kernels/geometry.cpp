@@ -622,6 +622,35 @@ static int moment_sign(const Partner &x, const Partner &y, const Policy &policy,
     return 0;
 }
 
+// Which of m partners pass the test of their sites' surroundings with one, as `place` would make it, or a little less
+// strictly; those of which neither holds a whole number of cells of the other pass.
+void gate(const Partner *one, i64 m, const Partner *const *others, const Policy *policy, std::uint8_t *keep) {
+    const double slope = 1.0 + 2.0 * policy->strain, strain = policy->strain * std::exp(4.0 * policy->strain);
+    std::vector<char> met;
+    for (i64 o = 0; o < m; o++) {
+        const Partner &x = one->n >= others[o]->n ? *one : *others[o], &y = one->n >= others[o]->n ? *others[o] : *one;
+        keep[o] = 1;
+        if (x.n % y.n) continue;
+        const double shift = 2.0 * (policy->displacement + x.deviation + y.deviation) * slope + 1e-9;
+        met.assign(y.n, 0);
+        for (i64 i = 0; i < x.n && keep[o]; i++) {
+            const double *mine = x.rows + i * x.c;
+            bool any = false;
+            for (i64 j = 0; j < y.n; j++) {
+                if (any && met[j]) continue;
+                const double *theirs = y.rows + j * y.c;
+                bool good = x.numbers[i] == y.numbers[j];
+                for (i64 q = 0; q < x.c && good; q++)
+                    good = std::fabs(mine[q] - theirs[q]) <= shift + strain * (mine[q] + 1e-6);
+                any |= good;
+                met[j] |= good;
+            }
+            keep[o] = any;
+        }
+        if (keep[o]) keep[o] = std::all_of(met.begin(), met.end(), [](char v) { return v != 0; });
+    }
+}
+
 // Best placement of a source on a target of which it holds `copies` cells, for two or three periodic directions; see
 // _place. Given maps (n_maps, 3, 3) are tried, else those between the lattices. Returns 1 where one is within the policy,
 // 0 where none is, -1 where there is no map, -2 where the lattice has too many vectors. The result is written to linear
