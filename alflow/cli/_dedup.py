@@ -302,7 +302,7 @@ def _print_summary(summary: dict[str, Any], policy: DuplicatePolicy) -> None:
     if 1 < len(summary["files"]) <= _MOST_FILES:
         sys.stdout.write("\n")
         columns = [
-            Column(key="file"),
+            Column(key="file", elastic=True),
             Column(key="structures"),
             Column(key="kept"),
             Column(key="shared", label="also in other files"),

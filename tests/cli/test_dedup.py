@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import signal
 import subprocess
 import sys
@@ -240,6 +241,17 @@ def test_what_two_files_have_in_common(alflow: Run) -> None:
         ("test.extxyz", 4, 2),
     ]
     assert sum(row["kept"] for row in found) == 7
+
+
+def test_the_example_of_the_documentation(alflow: Run) -> None:
+    """The page shows what the command prints and writes."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "deduplication.md").read_text(encoding="utf-8")
+    (program,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "mine.extxyz" in text)
+    (command,) = re.findall(r"```sh\nalflow (.*?)\n```", page)
+    printed, written = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    exec(program, {"bulk": bulk})
+    assert alflow(*command.split()).stdout == printed
+    assert Path("unique.csv").read_text(encoding="utf-8") == written
 
 
 # -- wrong input -----------------------------------------------------------------------------------------------------
