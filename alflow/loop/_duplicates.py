@@ -28,7 +28,7 @@ from alflow.structures import (
 )
 
 if TYPE_CHECKING:
-    from alflow.ledger import Ledger
+    from alflow.ledger import CandidateRow, Ledger
 
 AT_ONCE = 1000
 """How many fingerprints are compared at a time."""
@@ -71,7 +71,7 @@ class CampaignDuplicates:
         for policy in self.policies(deliberate=deliberate):
             match = self.first(policy, structure, mark, relaxed=relaxed)
             if match is not None:
-                return self.found(policy, key(match), match.isometry)
+                return self.found(policy, self._ctx.ledger.pool.get(key(match)), match.isometry)
         return None
 
     def policies(self, *, deliberate: bool) -> Iterator[DuplicatePolicy]:
@@ -112,9 +112,8 @@ class CampaignDuplicates:
         label = self._ctx.ledger.labels.get(structure_id, self._ctx.theory.id)
         return label is not None and not is_relaxed(self._ctx, label.properties)
 
-    def found(self, policy: DuplicatePolicy, candidate_id: int, isometry: Isometry) -> FoundDuplicate:
-        """Tell of a duplicate, with the tolerances that held."""
-        row = self._ctx.ledger.pool.get(candidate_id)
+    def found(self, policy: DuplicatePolicy, row: CandidateRow, isometry: Isometry) -> FoundDuplicate:
+        """Tell of a duplicate of a candidate, with the tolerances that held."""
         word = "to" if policy is self.identical else "with"
         return FoundDuplicate(
             candidate_id=row.id,

@@ -241,11 +241,15 @@ class _Batch:
         kept = [e for e in new if e.rejected is None and e.position not in self.duplicates]
         return rejected, kept, [e for e in new if e.position in self.duplicates]
 
-    def found(self, duplicate: _Duplicate, ids: Mapping[int, int]) -> FoundDuplicate:
-        """Tell what an entry duplicates, where ``ids`` has the candidates of the batch's own entries."""
-        place = key(duplicate.match)
-        candidate = ids[place] if duplicate.in_batch else place
-        return self._ledger.found(duplicate.policy, candidate, duplicate.match.isometry)
+    def found(self, entries: Sequence[_Entry], ids: Mapping[int, int]) -> list[FoundDuplicate]:
+        """Tell what entries duplicate, where ``ids`` has the candidates of the batch's own entries, by position."""
+        duplicates = [self.duplicates[e.position] for e in entries]
+        places = [ids[key(d.match)] if d.in_batch else key(d.match) for d in duplicates]
+        rows = {row.id: row for row in self._ctx.ledger.pool.rows(sorted(set(places)))}
+        return [
+            self._ledger.found(d.policy, rows[place], d.match.isometry)
+            for d, place in zip(duplicates, places, strict=True)
+        ]
 
 
 def _store(ctx: CampaignContext, batch: _Batch, *, round_id: int | None, stream: Stream, actor: str) -> IngestReport:
@@ -255,11 +259,12 @@ def _store(ctx: CampaignContext, batch: _Batch, *, round_id: int | None, stream:
     ids: dict[int, int] = {}
 
     def add(entries: Sequence[_Entry], state: CandidateState) -> None:
+        found: Sequence[FoundDuplicate | None] = [None] * len(entries)
+        if state is CandidateState.DUPLICATE:
+            found = batch.found(entries, ids)
         items = []
-        for entry in entries:
+        for entry, same in zip(entries, found, strict=True):
             proposal = entry.proposal
-            found = batch.found(batch.duplicates[entry.position], ids) if state is CandidateState.DUPLICATE else None
-            reason = found.reason if found is not None else entry.rejected or f"proposed by {proposal.source}"
             items.append(
                 NewCandidate(
                     structure=proposal.structure,
@@ -269,9 +274,9 @@ def _store(ctx: CampaignContext, batch: _Batch, *, round_id: int | None, stream:
                     stream=Stream.DELIBERATE if proposal.deliberate and stream is Stream.ACTIVE else stream,
                     deliberate=proposal.deliberate,
                     state=state,
-                    reason=reason,
-                    duplicate_of=None if found is None else found.candidate_id,
-                    relation=None if found is None else found.relation,
+                    reason=same.reason if same is not None else entry.rejected or f"proposed by {proposal.source}",
+                    duplicate_of=None if same is None else same.candidate_id,
+                    relation=None if same is None else same.relation,
                     fingerprint=entry.fingerprint if state is CandidateState.POOLED else None,
                 )
             )
