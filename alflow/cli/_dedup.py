@@ -184,15 +184,15 @@ def _work(
         if work.begin_grouping(policy):
             report.note(f"{plural(work.n_decided, 'structure')} grouped by an earlier run")
         group_all(work, policy, report, n_read)
-        counts = work.counts()
+        results = work.results
+        counts = results.counts()
         report.step("group", plural(counts["unique"], "group"))
         if disagreements is not None:
             report.step("cross-check")
             check = cross_check(work, policy, report)
             report.step("cross-check", plural(len(check.disagreements), "disagreement"))
         report.step("write")
-        work.number_groups()
-        tables: dict[Path, Any] = {table: (TABLE_COLUMNS, work.table())}
+        tables: dict[Path, Any] = {table: (TABLE_COLUMNS, results.table())}
         if check is not None and disagreements is not None:
             tables[disagreements] = (CHECK_COLUMNS, check.disagreements)
         write_all(work, sources, output, tables, report, counts["unique"])
@@ -267,17 +267,18 @@ def _summary(
     table: Path,
     check: CrossCheck | None,
 ) -> dict[str, Any]:
-    widest = work.widest_energies()
+    results = work.results
+    widest = results.widest_energies()
     return {
         "output": output,
         "table": table,
         **counts,
         "largest_energy_difference": None if widest is None else widest[1],
         "largest_energy_difference_at": None if widest is None else work.origin(widest[0]),
-        "files": work.by_file(),
+        "files": results.by_file(),
         "most_duplicates": [
             {"formula": formula, "structures": n, "duplicates": duplicates}
-            for formula, n, duplicates in work.most_duplicated(_MOST)
+            for formula, n, duplicates in results.most_duplicated(_MOST)
         ],
         "policy": policy,
         "cross_check": check,

@@ -79,7 +79,7 @@ def cross_check(
 
     Only three-dimensional crystals of up to 128 atoms are asked about, and no pair of equal content.
     """
-    duplicates = work.duplicate_pairs(MAX_ATOMS)
+    duplicates = work.results.duplicate_pairs(MAX_ATOMS)
     every = max(1, math.ceil(len(duplicates) / limit))
     asked = [(one, other, True) for one, other in duplicates[::every]]
     n_duplicates = len(asked)
@@ -139,7 +139,7 @@ def _primitive(structure: Structure, tolerance: float) -> Any:
 
 def _near_pairs(work: WorkFile, policy: DuplicatePolicy) -> Iterator[tuple[float, int, int]]:
     """(distance of the fingerprints, one, other) of leaders that stand next to each other by neighbour distance."""
-    for leaders in work.leaders_by_bucket(MAX_ATOMS):
+    for leaders in work.results.leaders_by_bucket(MAX_ATOMS):
         prints = [work.fingerprint(leader) for leader in leaders]
         scale = np.array([p.leading[0] if policy.any_volume else 1.0 for p in prints])
         order = np.argsort(np.array([p.leading[1] for p in prints]) / scale, kind="stable")

@@ -295,8 +295,9 @@ def _cell(name: str, value: Any) -> Any:
 
 def _kept_texts(work: WorkFile, sources: Sequence[Source]) -> Iterator[str]:
     """Kept structures in the order of the input: as they stand in an extended XYZ file, else written anew."""
+    results = work.results
     for source in sources:
-        kept = work.kept_numbers(source)
+        kept = results.kept_numbers(source.id)
         wanted = next(kept, None)
         if wanted is None:
             continue
