@@ -114,9 +114,10 @@ def mixed_set(n: int, seed: int, *, composition: tuple[str, ...] | None = None) 
     draft = _Draft()
     while len(draft.structures) < n:
         if draft.structures and rng.random() < 1.0 / 3.0:
-            source = int(rng.integers(len(draft.structures)))
-            draft.structures.append(fast_disguise(draft.structures[source], rng))
-            draft.classes.append(draft.classes[source])
+            # of the first of a class: copies of copies would grow ever more skewed cells
+            first = draft.classes[int(rng.integers(len(draft.structures)))]
+            draft.structures.append(fast_disguise(draft.structures[first], rng))
+            draft.classes.append(first)
         else:
             _add(draft, rng, composition)
     classes = np.array(draft.classes)
@@ -124,9 +125,9 @@ def mixed_set(n: int, seed: int, *, composition: tuple[str, ...] | None = None) 
         if len(group) > 1:
             known: dict[tuple[bytes, bytes], int] = {}
             for label, kind, ordering in group:
-                first = known.setdefault(KINDS[kind].parent.canonical(ordering), label)
-                if first != label:
-                    classes[classes == label] = first
+                earlier = known.setdefault(KINDS[kind].parent.canonical(ordering), label)
+                if earlier != label:
+                    classes[classes == label] = earlier
     order = rng.permutation(n)
     return MixedSet(structures=[draft.structures[i] for i in order], truth=classes[order])
 
