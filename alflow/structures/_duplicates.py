@@ -54,24 +54,24 @@ class _Shelf:
 
     def __init__(self, width: int) -> None:
         self.size = 0
-        self.leading = np.zeros((4, 4))
+        self.leading = np.zeros((4, 4))  # a column for every fingerprint
         self.vectors = np.zeros((4, width), dtype=np.float32)
         self.entries: list[int] = []
 
     def add(self, entry: int, fingerprint: Fingerprint) -> None:
         if len(fingerprint.vector) != self.vectors.shape[1]:
             raise StructureError(f"two fingerprints of bucket {fingerprint.bucket} differ in length")
-        if self.size == len(self.leading):
-            self.leading = np.concatenate([self.leading, np.zeros_like(self.leading)])
+        if self.size == len(self.vectors):
+            self.leading = np.concatenate([self.leading, np.zeros_like(self.leading)], axis=1)
             self.vectors = np.concatenate([self.vectors, np.zeros_like(self.vectors)])
-        self.leading[self.size] = fingerprint.leading
+        self.leading[:, self.size] = fingerprint.leading
         self.vectors[self.size] = fingerprint.vector
         self.entries.append(entry)
         self.size += 1
 
     def candidates(self, fingerprint: Fingerprint, policy: DuplicatePolicy) -> list[int]:
         """Entries whose fingerprints may belong to duplicates, in the order of addition."""
-        rows = possible_duplicates(fingerprint, self.leading[: self.size], self.vectors[: self.size], policy)
+        rows = possible_duplicates(fingerprint, self.leading[:, : self.size], self.vectors[: self.size], policy)
         return [self.entries[row] for row in rows.tolist()]
 
 

@@ -281,7 +281,7 @@ def possible_duplicates(
     one
         the fingerprint they are compared with
     leading, vectors
-        (m, 4) and (m, c), of the same bucket and version
+        (4, m) and (m, c), of the same bucket and version
     policy
         how far duplicates may be from each other
     """
@@ -298,10 +298,11 @@ def possible_duplicates(
         kernels = compiled()
         if kernels is not None:
             return kernels.search(leading, vectors, bounds, mine, allowed)
-        rows = np.flatnonzero(((leading >= bounds[0]) & (leading <= bounds[1])).all(axis=1))
+        low, high = bounds
+        rows = np.flatnonzero(((leading >= low[:, None]) & (leading <= high[:, None])).all(axis=0))
         return rows[(np.abs(vectors[rows].astype(np.float64) - mine) <= allowed).all(axis=1)]
     # both at their geometric mean volume, which is where the isometry measures displacements
-    ratio = np.sqrt(leading[:, 0] / one.leading[0])[:, None]
+    ratio = np.sqrt(leading[0] / one.leading[0])[:, None]
     theirs, many = vectors.astype(np.float64), np.broadcast_to(allowed, vectors.shape).copy()
     many[:, : 2 * half] = 2.0 * policy.max_displacement + strain * ratio + slack
     theirs[:, : 2 * half] /= ratio

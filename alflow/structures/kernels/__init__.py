@@ -42,7 +42,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         ctypes.c_int,
         (_SIZE, _SIZE, _SIZE, *[_POINTER] * 6, *[ctypes.c_double] * 4, _POINTER),
     ),
-    "search": (_SIZE, (_SIZE, _SIZE, *[_POINTER] * 7)),
+    "search": (_SIZE, (_SIZE, _SIZE, _SIZE, *[_POINTER] * 7)),
     "lattice_maps": (_SIZE, (_POINTER, _POINTER, ctypes.c_int, ctypes.c_double, _SIZE, _POINTER)),
     "next_placement": (
         _SIZE,
@@ -320,13 +320,14 @@ class Kernels:
     ) -> NDArray[np.int64]:
         """Ascending rows of stored fingerprints within the bounds of leading coordinates and ``allowed`` of a vector.
 
-        ``leading`` (m, 4) float64 and ``vectors`` (m, c) float32 are contiguous.
+        ``leading`` (4, m) float64 and ``vectors`` (m, c) float32 have contiguous rows.
         """
         low, high = (_f64(bound) for bound in bounds)
         one, allowed = _f64(one), _f64(allowed)
-        rows = np.empty(len(leading), dtype=np.int64)
+        rows = np.empty(len(vectors), dtype=np.int64)
         found = self._library.search(
-            len(leading),
+            len(vectors),
+            leading.strides[0] // leading.itemsize,
             vectors.shape[1],
             leading.ctypes.data,
             vectors.ctypes.data,

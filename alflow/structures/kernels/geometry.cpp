@@ -381,21 +381,38 @@ int compatible_sites(i64 n_x, i64 n_y, i64 c, const i64 *numbers_x, const i64 *n
     return all && std::all_of(met.begin(), met.end(), [](char m) { return m != 0; });
 }
 
-// Which of m stored fingerprints may be those of duplicates of one: leading coordinates (m, 4) between low and high, and
-// vectors (m, width) within `allowed` of it; see leading_bounds and compatible. Their number; rows are written ascending.
-i64 search(i64 m, i64 width, const double *leading, const float *vectors, const double *low, const double *high,
-           const double *one, const double *allowed, i64 *rows) {
+// Which of m stored fingerprints may be those of duplicates of one: four leading coordinates, each a column and `stride`
+// behind the one before, between low and high, and vectors (m, width) within `allowed` of it; see possible_duplicates.
+// Their number; rows are written ascending.
+i64 search(i64 m, i64 stride, i64 width, const double *leading, const float *vectors, const double *low,
+           const double *high, const double *one, const double *allowed, i64 *rows) {
+    constexpr i64 block = 64;
     i64 found = 0;
-    for (i64 r = 0; r < m; r++) {
-        const double *place = leading + 4 * r;
-        bool good = true;
-        for (int a = 0; a < 4; a++) good &= place[a] >= low[a] && place[a] <= high[a];
-        const float *vector = vectors + r * width;
-        for (i64 start = 0; start < width && good; start += 16) {
-            const i64 stop = std::min(width, start + 16);
-            for (i64 q = start; q < stop; q++) good &= std::fabs(double(vector[q]) - one[q]) <= allowed[q];
+    for (i64 first = 0; first < m; first += block) {
+        const i64 size = std::min(block, m - first);
+        // a column at a time, most selective first, as long as anything is left of the block
+        std::uint8_t good[block];
+        std::fill(good, good + size, 1);
+        int left = 1;
+        for (int column : {1, 2, 3, 0}) {
+            const double *place = leading + column * stride + first;
+            left = 0;
+            for (i64 r = 0; r < size; r++) {
+                good[r] &= (place[r] >= low[column]) & (place[r] <= high[column]);
+                left |= good[r];
+            }
+            if (!left) break;
         }
-        if (good) rows[found++] = r;
+        for (i64 r = 0; left && r < size; r++) {
+            if (!good[r]) continue;
+            const float *vector = vectors + (first + r) * width;
+            bool within = true;
+            for (i64 start = 0; start < width && within; start += 16) {
+                const i64 stop = std::min(width, start + 16);
+                for (i64 q = start; q < stop; q++) within &= std::fabs(double(vector[q]) - one[q]) <= allowed[q];
+            }
+            if (within) rows[found++] = first + r;
+        }
     }
     return found;
 }
