@@ -202,7 +202,8 @@ class Pool(ScoreKeeping, FingerprintKeeping):
                 select(t.Structure.content_hash, t.Candidate.id)
                 .join(t.Candidate, t.Candidate.structure_id == t.Structure.id)
                 .where(
-                    t.Candidate.campaign_id == campaign_id,
+                    # the sum keeps the index of campaigns out of it: all their candidates would be walked through
+                    t.Candidate.campaign_id + 0 == campaign_id,
                     among_texts(connection, t.Structure.content_hash, content_hashes),
                 )
             )

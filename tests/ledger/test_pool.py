@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from alflow.errors import LedgerError, NotFoundError, TransitionError
 from alflow.ledger import CampaignRow, CandidateState, LabelKind, Ledger, NewCandidate, NewScore, Stream, TheoryRow
@@ -323,6 +325,38 @@ def test_what_is_near_is_one_range_of_an_index(
             assert "probe_3 <=" in condition
             if table == "candidate":
                 assert any("uq_candidate_structure_id_campaign_id" in line for line in plan), plan
+
+
+def test_adding_walks_through_no_table(
+    ledger: Ledger, campaign: CampaignRow, new: Callable[[int], list[NewCandidate]]
+) -> None:
+    """What every batch asks before and inside its transaction, asked of SQLite, whose planner knows no numbers."""
+    database = ledger._database
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL walks through small tables whatever their indexes")
+    items = new(300)
+    ids = ledger.pool.add(campaign.id, None, items)
+    structure_ids = [row.structure_id for row in ledger.pool.rows(ids)]
+    asked: list[tuple[str, Any]] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    event.listen(database._reader, "before_cursor_execute", hear)
+    ledger.pool.find_all(campaign.id, [item.structure.content_hash for item in items[:9]])
+    ledger.pool.kept_since(campaign.id, ids[-9])
+    ledger.pool.newest()
+    ledger.pool.fingerprints(structure_ids[:9])
+    ledger.pool.renew_fingerprints()
+    event.remove(database._reader, "before_cursor_execute", hear)
+    assert len(asked) == 5
+    for statement, parameters in asked:
+        with database.read() as connection:
+            plan = [str(r[-1]) for r in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        for line in plan:
+            assert not line.startswith("SCAN") or "VIRTUAL TABLE" in line, (statement, plan)
+            assert "ix_candidate_campaign_id" not in line, (statement, plan)
 
 
 def test_fingerprints_of_an_older_version_are_made_anew(
