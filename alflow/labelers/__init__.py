@@ -9,12 +9,13 @@ from alflow.labelers._ase import AseLabeler, AseSettings
 from alflow.labelers._conformance import check_labeler
 from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
 from alflow.labelers._in_process import InProcessLabeler
+from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
 from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_names, labeler_type
 from alflow.labelers._replay import ReplayLabeler, ReplaySettings
 from alflow.labelers._result import LabelResult, RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
-from alflow.labelers._worker import CalculatorSettings, WorkerConfig, load_worker_config
+from alflow.labelers._worker import CalculatorSettings, ProgramSettings, WorkerConfig, load_worker_config
 
 __all__ = [
     "EMT_ELEMENTS",
@@ -24,10 +25,14 @@ __all__ = [
     "Capabilities",
     "EmtLabeler",
     "EmtSettings",
+    "Ended",
     "InProcessLabeler",
+    "Invocation",
     "LabelResult",
     "Labeler",
     "Moments",
+    "ProgramLabeler",
+    "ProgramSettings",
     "RawOutcome",
     "ReplayLabeler",
     "ReplaySettings",
@@ -41,4 +46,5 @@ __all__ = [
     "labeler_names",
     "labeler_type",
     "load_worker_config",
+    "programs_left",
 ]

@@ -67,6 +67,32 @@ class CalculatorSettings(BaseModel):
     )
 
 
+class ProgramSettings(BaseModel):
+    """A program that this machine may run for a labeler: its command, its limits, its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...] = Field(
+        min_length=1,
+        description="the program and its arguments, e.g. `[mpirun, -np, '16', vasp_std]`; no shell reads them",
+    )
+    version: str | None = Field(
+        default=None,
+        description="its version, e.g. `6.4.2`; checked against what it prints. Major and minor are part of the theory",
+    )
+    potentials: Path | None = Field(
+        default=None, description="folder of its pseudopotentials or PAW datasets; their content is part of the theory"
+    )
+    environment: Mapping[str, str] = Field(default_factory=dict, description="environment variables that it gets")
+    wall_seconds: float | None = Field(default=None, gt=0, description="it is ended after so long, s; default: never")
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="it is ended when it holds more memory, GiB; default: never"
+    )
+    free_disk_gb: float = Field(
+        default=1.0, ge=0, description="it is not started, or ended, where less of the disk is free, GiB"
+    )
+
+
 class WorkerConfig(BaseModel):
     """The worker's local file: which calculators may run here, and how the worker takes jobs.
 
@@ -79,6 +105,10 @@ class WorkerConfig(BaseModel):
     labelers: Mapping[str, CalculatorSettings] = Field(
         default_factory=dict,
         description="calculators for the labeler `ase`, by the name that campaigns use",
+    )
+    programs: Mapping[str, ProgramSettings] = Field(
+        default_factory=dict,
+        description="programs of the labelers that run one, by the name that campaigns use; usually the labeler's name",
     )
     lease_seconds: float = Field(
         default=60.0, gt=0, description="a job whose worker is silent for so long is given to another, s"

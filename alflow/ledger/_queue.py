@@ -278,13 +278,13 @@ class Queue(Claims):
             return [attempt_row(row) for row in connection.execute(query)]
 
     def abandoned_attempts(self, host: str, boot_id: str | None) -> builtins.list[AttemptRow]:
-        """Executions on a machine, since its boot, that ended without a label and had started programs."""
+        """Executions on a machine, since its boot, that ended without a label and had a directory."""
         query = (
             select(*table_columns(t.Attempt))
             .where(
                 t.Attempt.host == host,
                 t.Attempt.boot_id == boot_id,
-                t.Attempt.process_group.is_not(None),
+                t.Attempt.directory.is_not(None),
                 t.Attempt.finished.is_not(None),
                 t.Attempt.state != AttemptState.DONE,
             )

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from alflow.labelers import programs_left
 from alflow.ledger import AttemptRow, Ledger, WorkerIdentity, is_alive
 
 GRACE_SECONDS = 5.0
@@ -35,7 +36,8 @@ def take_back_jobs(ledger: Ledger) -> list[int]:
 def end_orphans(ledger: Ledger) -> list[int]:
     """End the programs that attempts without a label left running on this machine; return the process numbers.
 
-    An orphan is known by its process group *and* by working inside the attempt's directory: numbers are used again.
+    An orphan is known by its process group or session *and* by working inside the attempt's directory: numbers are used
+    again.
     """
     me = WorkerIdentity.current()
     ended: list[int] = []
@@ -54,15 +56,22 @@ def end_orphans(ledger: Ledger) -> list[int]:
 
 
 def orphans_of(attempt: AttemptRow) -> list[int]:
-    """Processes of this machine that belong to an attempt's process group and work inside its directory."""
-    if attempt.process_group is None or attempt.directory is None:
+    """Processes of this machine that an attempt left running inside its directory.
+
+    They belong to its process group, or to the session of a program whose end is not written down there.
+    """
+    if attempt.directory is None:
         return []
     directory = Path(attempt.directory).resolve()
+    sessions = set(programs_left(directory))
+    if attempt.process_group is None and not sessions:
+        return []
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) != attempt.process_group or fields[0] in {"Z", "X"}:
+            known = int(fields[2]) == attempt.process_group or int(fields[3]) in sessions
+            if not known or fields[0] in {"Z", "X"}:
                 continue
             place = (entry / "cwd").readlink()
         except OSError:  # ended meanwhile, or another user's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 
+from alflow.labelers import _keeper as keeper
 from alflow.ledger import (
     AttemptRow,
     AttemptState,
@@ -127,3 +129,23 @@ def test_a_process_group_used_again_elsewhere_is_left_alone(tmp_path: Path) -> N
         inside = replace(attempt, directory=str(tmp_path))
         assert orphans_of(replace(inside, process_group=other.pid)) == [other.pid]
         assert orphans_of(replace(inside, process_group=os.getpgrp())) == []
+
+
+def test_a_program_in_a_session_of_its_own_is_known_by_its_record(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keeper was killed with the worker: only running.json says which session it is."""
+    monkeypatch.setattr("alflow.loop._reaper.GRACE_SECONDS", 0.2)
+    queued(ledger)
+    [claimed] = ledger.queue.claim(gone(), lease_seconds=3600)
+    run = tmp_path / "attempt" / "run-1"
+    with program(run) as left:
+        ledger.queue.start(claimed.job_id, claimed.fence, directory=str(tmp_path / "attempt"))
+        take_back_jobs(ledger)
+        assert left.poll() is None
+        (run / keeper.RUNNING).write_text(json.dumps({"pid": left.pid, "session": left.pid, "keeper": 1}))
+        (run / keeper.ENDED).write_text("{}")
+        assert end_orphans(ledger) == [], "a program that has ended left none"
+        (run / keeper.ENDED).unlink()
+        assert end_orphans(ledger) == [left.pid]
+        assert left.wait(10) == -signal.SIGKILL
