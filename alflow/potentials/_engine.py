@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from alflow.equivariant import n_components
-from alflow.errors import PotentialError
+from alflow.native import SWITCH, KernelsUnavailableError, find_compiler, kernels_wanted
 from alflow.potentials._device import spare_bytes, wanted_device, warn_of_tf32
 from alflow.potentials._geometry import (
     AtomTable,
@@ -26,15 +25,12 @@ from alflow.potentials._geometry import (
 from alflow.potentials._kernel_batch import KernelBatch
 from alflow.potentials._kernel_network import KernelNetwork
 from alflow.potentials._network import CommitteeNetwork, Constants, NetworkOutput
-from alflow.potentials.kernels import KernelsUnavailableError, find_compiler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._spec import CommitteeSpec
 
-SWITCH = "ALFLOW_KERNELS"
-"""Environment variable: ``auto`` (the default) or ``off``."""
 KEPT_BYTES = 2**30
 """Up to this much memory the geometry of all training structures is kept."""
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -94,23 +90,18 @@ def choose_engine(network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: 
     Raises
     ------
     PotentialError
-        if an environment variable has no meaning, or names a device that is not there
+        if ``ALFLOW_DEVICE`` names no device, or one that is not there
+    UserError
+        if ``ALFLOW_KERNELS`` has no meaning
     """
     device = wanted_device()
-    if device.type != "cpu" or not _wants_kernels():
+    if device.type != "cpu" or not kernels_wanted():
         return PlainEngine(network, numbers, dtype, device)
     reason = why_no_kernels(network.spec, dtype)
     if reason is None:
         return KernelEngine(network, numbers, dtype)
     _say_once(reason)
     return PlainEngine(network, numbers, dtype)
-
-
-def _wants_kernels() -> bool:
-    wanted = os.environ.get(SWITCH, "auto")
-    if wanted not in {"auto", "off"}:
-        raise PotentialError(f"{SWITCH} is {wanted!r}; write auto (kernels where possible) or off (plain torch)")
-    return wanted == "auto"
 
 
 @cache
@@ -136,12 +127,14 @@ def kernel_state(spec: CommitteeSpec) -> tuple[bool, str]:
     Raises
     ------
     PotentialError
-        if an environment variable has no meaning, or names a device that is not there
+        if ``ALFLOW_DEVICE`` names no device, or one that is not there
+    UserError
+        if ``ALFLOW_KERNELS`` has no meaning
     """
     device = wanted_device()
     if device.type != "cpu":
         return True, f"plain torch on {torch.cuda.get_device_name(device)}"
-    if not _wants_kernels():
+    if not kernels_wanted():
         return False, f"plain torch, for {SWITCH} is off"
     reason = why_no_kernels(spec, DTYPES[spec.dtype])
     if reason is None:

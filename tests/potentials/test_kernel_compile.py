@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from alflow import native
-from alflow.errors import PotentialError
+from alflow.errors import UserError
 from alflow.native import KernelsUnavailableError, cache_folder, find_compiler
 from alflow.potentials import CommitteeSpec, TrainingSpec, train_committee
 from alflow.potentials import _engine as engine_module
@@ -144,7 +144,7 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose_engine(case.network, case.numbers, F64), PlainEngine)
     monkeypatch.setenv("ALFLOW_KERNELS", "on")
     for ask in (lambda: choose_engine(case.network, case.numbers, F64), lambda: kernel_state(CommitteeSpec())):
-        with pytest.raises(PotentialError, match="ALFLOW_KERNELS is 'on'; write auto"):
+        with pytest.raises(UserError, match="ALFLOW_KERNELS is 'on'; write auto"):
             ask()
 
 
