@@ -2,7 +2,7 @@
 
 A directory holds ``input.json`` (what was asked) and a folder for every start of the program, ``run-1``, ``run-2``, …,
 each with the inputs, the outputs, ``run.json`` (what was started and under which limits) and ``ended.json`` (how it
-ended), see :mod:`alflow.labelers._keeper`. Another process may take over between any two calls.
+ended), see :mod:`alflow.folder.keeper`. Another process may take over between any two calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from alflow.errors import FailureKind, LabelFailure
-from alflow.labelers import _keeper as keeper
+from alflow.folder import keeper
+from alflow.folder.worker import LOCAL_RUN
 from alflow.labelers._judged import JudgedLabeler
 from alflow.labelers._protocol import RunHandle, RunState
 from alflow.labelers._record import files_in
@@ -166,15 +167,28 @@ class ProgramLabeler(JudgedLabeler):
         """How far it is; where a run did not converge, the next rung of the ladder is started."""
         directory = handle.directory
         folder = self._last_run(directory)
-        ended = Ended.read(folder)
-        if ended is None:
+        if Ended.read(folder) is None:
             return RunState.RUNNING if self._is_kept(folder) else RunState.FINISHED
         self._forget(folder)
-        rung = _rung(folder) + 1
-        if rung >= self.n_rungs or not self._unconverged(directory, folder, ended):
+        if not self.climb(directory):
             return RunState.FINISHED
-        self._start(self._new_run(self._read_own_input(directory), directory, rung=rung))
+        self._start(self._last_run(directory))
         return RunState.RUNNING
+
+    def climb(self, directory: Path) -> bool:
+        """Prepare the next rung of the ladder where the last run ended by itself and did not converge.
+
+        Returns
+        -------
+        True where there is a new run, which nobody has started
+        """
+        folder = self._last_run(directory)
+        ended = Ended.read(folder)
+        rung = _rung(folder) + 1
+        if ended is None or rung >= self.n_rungs or not self._unconverged(directory, folder, ended):
+            return False
+        self._new_run(self._read_own_input(directory), directory, rung=rung)
+        return True
 
     def parse(self, directory: Path) -> LabelResult:
         """Judge the outputs of the last run; raises LabelFailure with the typed cause."""
@@ -190,7 +204,7 @@ class ProgramLabeler(JudgedLabeler):
         seconds = sum(run.seconds for run in map(Ended.read, folders) if run is not None)
         evidence = {
             **outcome.evidence,
-            "command": [*self.program.command, *_read_run(folder)["command"][len(self.program.command) :]],
+            "command": (_read_json(folder / LOCAL_RUN) or _read_run(folder))["command"],
             "runs": len(folders),
             "rung": _rung(folder),
             "peak_bytes": ended.peak_bytes,
@@ -240,6 +254,7 @@ class ProgramLabeler(JudgedLabeler):
         call = self.write_inputs(structure, partial, rung)
         run = {
             "command": [*self.program.command, *call.arguments],
+            "arguments": list(call.arguments),
             "stdin": call.stdin,
             "stdout": call.stdout,
             "stderr": call.stderr,

@@ -30,7 +30,7 @@ from alflow.labelers import (
     TheorySpec,
     WorkerConfig,
 )
-from alflow.labelers import _keeper as keeper
+from alflow.folder import keeper
 from alflow.structures import Properties, Structure
 
 COPPER = Structure.from_atoms(bulk("Cu"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 
-from alflow.labelers import _keeper as keeper
+from alflow.folder import keeper
 from alflow.ledger import (
     AttemptRow,
     AttemptState,

@@ -1,0 +1,155 @@
+"""Keeps one program: starts it in a session of its own, watches time and memory, and writes how it ended.
+
+A file of its own that needs nothing but Python's standard library: it runs beside every program, also where alflow is
+not installed. ``python keeper.py [FILE]`` in the directory of the calculation reads ``run.json`` or another file::
+
+    {"command": ["mpirun", "-np", "4", "pw.x"], "stdin": "pw.in", "stdout": "pw.out", "stderr": "pw.err",
+     "environment": {"OMP_NUM_THREADS": "1"}, "wall_seconds": 3600, "memory_bytes": null, "disk_bytes": 1000000}
+
+writes ``running.json`` when the program runs and ``ended.json`` when it has ended, each whole or not at all. The
+program is ended when its time or memory is used up, when the keeper is told to (SIGTERM, SIGINT), and when whoever
+started the keeper is gone: the keeper's standard input, a pipe that its parent holds, is then at its end.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUN, RUNNING, ENDED = "run.json", "running.json", "ended.json"
+GRACE_SECONDS = 5.0
+"""Between asking a program to end and killing it."""
+LOOK_SECONDS = 0.5
+"""Between two looks at memory and disk, after a quick start."""
+
+
+def main() -> int:
+    """Run the program of this directory to its end; 0 once that is written down."""
+    run = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else RUN).read_text(encoding="utf-8"))
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: told.append(received))
+    started, begin = time.time(), time.monotonic()
+    environment = {**os.environ, **run.get("environment", {})}
+    try:
+        with contextlib.ExitStack() as files:
+            stdin = files.enter_context(Path(run["stdin"]).open("rb")) if run.get("stdin") else subprocess.DEVNULL
+            stdout = files.enter_context(Path(run["stdout"]).open("wb"))
+            stderr = files.enter_context(Path(run["stderr"]).open("wb"))
+            program = subprocess.Popen(  # noqa: S603  the command of the worker's own file
+                run["command"], stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
+            )
+    except OSError as error:
+        kind = "disk_full" if error.errno == 28 else "not_started"
+        finish(kind, started, begin, message=f"{run['command'][0]}: {error.strerror or error}")
+        return 0
+    write(RUNNING, {"pid": program.pid, "session": program.pid, "keeper": os.getpid(), "started": started})
+    reason, peak = watch(program, run, begin, told)
+    finish(reason, started, begin, returncode=program.returncode, peak_bytes=peak)
+    return 0
+
+
+def watch(program: subprocess.Popen[bytes], run: dict[str, object], begin: float, told: list[int]) -> tuple[str, int]:
+    """Wait for the end of a program, or bring it about; return why it ended and the most memory that was seen."""
+    wall, memory, disk = (run.get(key) for key in ("wall_seconds", "memory_bytes", "disk_bytes"))
+    peak, reason, pause, held = 0, "exited", 0.01, not sys.stdin.closed
+    while program.poll() is None:
+        used = memory_of_session(program.pid)
+        peak = max(peak, used)
+        if told:
+            reason = "told_to_end"
+        elif held and parent_is_gone(pause):
+            reason = "parent_gone"
+        elif isinstance(wall, (int, float)) and time.monotonic() - begin > wall:
+            reason = "wall_time"
+        elif isinstance(memory, int) and used > memory:
+            reason = "memory"
+        elif isinstance(disk, int) and shutil.disk_usage(".").free < disk:
+            reason = "disk_full"
+        if reason != "exited":
+            end_session(program)
+            break
+        if not held:
+            time.sleep(pause)
+        pause = min(pause * 1.5, LOOK_SECONDS)
+    program.wait()
+    end_session(program)  # what an MPI launcher or a shell left behind
+    return reason, peak
+
+
+def parent_is_gone(seconds: float) -> bool:
+    """Wait so long for the end of standard input, which a living parent holds open."""
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(ready) and not os.read(sys.stdin.fileno(), 1024)
+
+
+def processes_of_session(session: int) -> list[int]:
+    """The living processes of a session; none where there is no /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (place / "stat").read_bytes().rpartition(b")")[2].split()
+            if int(fields[3]) == session and fields[0] not in {b"Z", b"X"}:
+                found.append(int(place.name))
+    return found
+
+
+def memory_of_session(session: int) -> int:
+    """Bytes that the processes of a session hold; what they share is counted once where the kernel tells."""
+    total = 0
+    for pid in processes_of_session(session):
+        with contextlib.suppress(OSError, ValueError):
+            total += memory_of(pid)
+    return total
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that one process holds: its proportional share, else its resident set."""
+    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/{name}").read_text(encoding="ascii", errors="replace").splitlines():
+                if line.startswith(key):
+                    return int(line.split()[1]) * 1024
+    return 0
+
+
+def end_session(program: subprocess.Popen[bytes]) -> None:
+    """Ask every process of the program's session to end, then kill what is left."""
+    for number, grace in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+        pids = processes_of_session(program.pid)
+        if program.poll() is None and program.pid not in pids:
+            pids.append(program.pid)  # no /proc here
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline and (program.poll() is None or processes_of_session(program.pid)):
+            time.sleep(0.02)
+
+
+def finish(reason: str, started: float, begin: float, **more: object) -> None:
+    """Write how the program ended."""
+    write(ENDED, {"reason": reason, "started": started, "seconds": time.monotonic() - begin, **more})
+    Path(RUNNING).unlink(missing_ok=True)
+
+
+def write(name: str, content: dict[str, object]) -> None:
+    """Write JSON whole or not at all."""
+    partial = Path(f"{name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Names, hashes and records in a folder of jobs; both sides use them."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+OPEN, TAKEN, DONE, BAD = "open", "taken", "done", "bad"
+JOB, WORKER, HEARTBEAT, RESULT, REASON = "job.json", "worker.json", "heartbeat", "result.json", "reason.json"
+VERSION = 1
+
+Manifest = dict[str, list[Any]]
+
+
+class FolderError(Exception):
+    """A folder that is not what it says, or cannot be used; the message says what, and how to mend it."""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Content of a record; None where it is missing, damaged or no record."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def digest(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def manifest(folder: Path, *, without: frozenset[str] = frozenset()) -> Manifest:
+    """Size in bytes and hash of every regular file below a folder, by its relative name."""
+    found: Manifest = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not path.is_symlink() and name not in without and not name.endswith(".partial"):
+            found[name] = [path.stat().st_size, digest(path)]
+    return found
+
+
+def differences(folder: Path, wanted: Manifest) -> list[str]:
+    """What of a manifest is missing or different in a folder, in words; files beyond it do not count."""
+    wrong = []
+    for name, (size, expected) in wanted.items():
+        path = folder / name
+        try:
+            if path.stat().st_size != size:
+                wrong.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
+            elif digest(path) != expected:
+                wrong.append(f"{name} has another content")
+        except OSError:
+            wrong.append(f"{name} is missing")
+    return wrong
+
+
+def make(folder: Path) -> None:
+    """Make the four places of a folder of jobs."""
+    for place in (OPEN, TAKEN, DONE, BAD):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+
+
+def move(job: Path, place: Path) -> Path | None:
+    """Rename a job into a place; None where somebody else was first, or it is there already."""
+    goal = place / job.name
+    with contextlib.suppress(OSError):
+        if not goal.exists():
+            job.rename(goal)
+            return goal
+    return None
+
+
+def last_run(job: Path) -> Path | None:
+    """The folder of a job's last run."""
+    runs = [p for p in job.glob("run-*") if p.name.removeprefix("run-").isdigit()]
+    return max(runs, key=lambda p: int(p.name.removeprefix("run-")), default=None)
