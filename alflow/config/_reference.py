@@ -15,7 +15,15 @@ from pydantic.fields import FieldInfo
 
 from alflow.config._campaign import CampaignConfig
 from alflow.config._sources import BUILT_IN
-from alflow.labelers import AseLabeler, CalculatorSettings, EmtLabeler, ProgramSettings, ReplayLabeler, WorkerConfig
+from alflow.labelers import (
+    AseLabeler,
+    CalculatorSettings,
+    EmtLabeler,
+    EspressoLabeler,
+    ProgramSettings,
+    ReplayLabeler,
+    WorkerConfig,
+)
 from alflow.settings import kind_of, nested_models
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true / false", pathlib.Path: "path", Any: "any"}
@@ -65,7 +73,7 @@ def reference_markdown() -> str:
             continue
         parts += [_section(model, f"`{name}`", level=2) for model in models]
     parts.append(_LABELERS)
-    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler):
+    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler):
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))

@@ -8,6 +8,8 @@ success is a typed :class:`~alflow.errors.LabelFailure`, never a number.
 from alflow.labelers._ase import AseLabeler, AseSettings
 from alflow.labelers._conformance import check_labeler
 from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
+from alflow.labelers._espresso import EspressoLabeler
+from alflow.labelers._espresso_settings import EspressoSettings
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
@@ -26,6 +28,8 @@ __all__ = [
     "EmtLabeler",
     "EmtSettings",
     "Ended",
+    "EspressoLabeler",
+    "EspressoSettings",
     "InProcessLabeler",
     "Invocation",
     "LabelResult",

@@ -7,7 +7,14 @@ import pytest
 
 import alflow.labelers
 from alflow.errors import ConfigError, TheoryError
-from alflow.labelers import InProcessLabeler, get_labeler, labeler_for_theory, labeler_names, labeler_type
+from alflow.labelers import (
+    InProcessLabeler,
+    ProgramLabeler,
+    get_labeler,
+    labeler_for_theory,
+    labeler_names,
+    labeler_type,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +25,7 @@ def test_the_built_in_labelers_are_registered_and_load() -> None:
     for name in declared:
         kind = labeler_type(name)
         assert kind.name == name
-        assert issubclass(kind, InProcessLabeler)
+        assert issubclass(kind, InProcessLabeler | ProgramLabeler)
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("etm", "emt"), ("reply", "replay"), ("asee", "ase")])
