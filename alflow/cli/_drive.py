@@ -209,6 +209,18 @@ def worker(
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", min=1, help="End after so many jobs.", show_default=False)
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            help="Compute nothing here: write jobs into a folder for `alflow-label`, and read what it computes.",
+            show_default=False,
+        ),
+    ] = None,
+    capacity: Annotated[
+        int, typer.Option("--capacity", metavar="N", min=1, help="With --folder: at most so many jobs in it at once.")
+    ] = 100,
     config: WorkerConfigOption = None,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
@@ -219,7 +231,12 @@ def worker(
 
     Start as many workers as you like, on any machine that reaches the ledger; what one may run is decided by the local
     file alflow-worker.yaml, never by the ledger. An interrupted worker gives its jobs back.
+
+    Where nodes reach no database, one `alflow worker --folder` beside the ledger serves a folder that they see, and
+    they run `alflow-label`.
     """
+    if folder is not None and jobs is not None:
+        raise typer.BadParameter("goes with a worker that computes; leave it out with --folder", param_hint="--jobs")
     if until not in _UNTIL:
         raise typer.BadParameter(f"{until!r}: choose {', '.join(_UNTIL)}", param_hint="--until")
     target = find_target(campaign, ledger)
@@ -227,14 +244,18 @@ def worker(
     from alflow.cli._reporter import ConsoleReporter
     from alflow.labelers import load_worker_config
     from alflow.ledger import open_ledger
-    from alflow.loop import WorkUntil, work
+    from alflow.loop import FolderServer, WorkUntil, work
 
     settings = load_worker_config(config, directory=Path() if target.file is None else target.file.parent)
     with ConsoleReporter(quiet=quiet) as report:
         store = open_ledger(target.url, create=False)
         try:
             report.step("worker")
-            summary = work(store, settings, until=WorkUntil(until), max_jobs=jobs, report=report)
+            if folder is None:
+                summary = work(store, settings, until=WorkUntil(until), max_jobs=jobs, report=report)
+            else:
+                server = FolderServer(store, settings, folder, capacity=capacity, report=report)
+                summary = server.serve(WorkUntil(until))
         finally:
             store.close()
         done = f"{plural(summary.labelled, 'label')}, {summary.failed} failed, {summary.retried} to be tried again"

@@ -7,7 +7,7 @@ dependencies of alflow are not installed. The other side, which writes the folde
 Layout of a folder, everything in it moved by renaming only::
 
     FOLDER/open/job-12/     complete and waiting: job.json, input.json, run-1/ with inputs and run.json
-    FOLDER/taken/job-12/    renamed by the worker that computes it: worker.json says who, heartbeat when last alive
+    FOLDER/taken/job-12@…/  renamed by the worker that computes it: worker.json says who, heartbeat when last alive
     FOLDER/done/job-12/     renamed back when the program has ended; result.json lists its files with their hashes
     FOLDER/bad/job-12/      what arrived incomplete: reason.json says what
 """

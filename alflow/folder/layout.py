@@ -75,14 +75,23 @@ def make(folder: Path) -> None:
         (folder / place).mkdir(parents=True, exist_ok=True)
 
 
-def move(job: Path, place: Path) -> Path | None:
-    """Rename a job into a place; None where somebody else was first, or it is there already."""
-    goal = place / job.name
+def move(job: Path, goal: Path) -> bool:
+    """Rename a job; False where somebody else was first, or there is one already."""
     with contextlib.suppress(OSError):
         if not goal.exists():
             job.rename(goal)
-            return goal
-    return None
+            return True
+    return False
+
+
+def taken_name(name: str, worker: str) -> str:
+    """Name under which a worker holds a job: its own, so that it can never touch what another worker holds."""
+    return f"{name}@{worker}"
+
+
+def taken_jobs(folder: Path, name: str) -> list[Path]:
+    """Where a job is held by workers: one place at most, unless one of them was given up."""
+    return sorted((folder / TAKEN).glob(f"{name}@*"))
 
 
 def last_run(job: Path) -> Path | None:

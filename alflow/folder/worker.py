@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ from alflow.folder.layout import (
     manifest,
     move,
     read_json,
+    taken_name,
     write_json,
 )
 
@@ -138,7 +140,7 @@ class Worker:
         make(folder)
         self.folder = folder.resolve()
         self.programs = programs
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.done = 0
         self._told = False
         self._left: dict[str, str] = {}
@@ -180,8 +182,8 @@ class Worker:
             if program not in self.programs:
                 self._left[job.name] = f"{program!r} is not in {PROGRAMS_FILE}" if record else f"no whole {JOB}"
                 continue
-            taken = move(job, self.folder / TAKEN)
-            if taken is not None:
+            taken = self.folder / TAKEN / taken_name(job.name, self.name)
+            if move(job, taken):
                 (taken / HEARTBEAT).touch()
                 write_json(taken / WORKER, {"worker": self.name, "taken": time.time()})
                 self._left.pop(job.name, None)
@@ -209,17 +211,21 @@ class Worker:
             "disk_bytes": round(program.free_disk_gb * 1024**3),
         }
         write_json(run / LOCAL_RUN, local)
-        self._say(f"{job.name}: {record.get('formula', '')} with {record['program']}")
-        ended = self._keep(job, run)
-        if ended is None:
-            self._give_back(job, record)
-            return
-        write_json(job / RESULT, {"version": VERSION, "worker": self.name, "files": manifest(job, without=_OWN)})
-        if move(job, self.folder / DONE) is None:
-            self._say(f"{job.name} was given to somebody else meanwhile; what was computed here does not count")
-            return
-        self.done += 1
-        self._say(f"{job.name}: {ended['reason']} after {ended['seconds']:.1f} s")
+        name = _plain(job)
+        self._say(f"{name}: {record.get('formula', '')} with {record['program']}")
+        found = self._keep(job, run)
+        try:
+            if found is None:
+                self._give_back(job, record)
+                return
+            write_json(job / RESULT, {"version": VERSION, "worker": self.name, "files": manifest(job, without=_OWN)})
+            if move(job, self.folder / DONE / name):
+                self.done += 1
+                self._say(f"{name}: {found['reason']} after {found['seconds']:.1f} s")
+                return
+        except FileNotFoundError:  # the folder is no longer where this worker holds it
+            pass
+        self._say(f"{name} was given to somebody else meanwhile; what was computed here does not count")
 
     def _keep(self, job: Path, run: Path) -> dict[str, Any] | None:
         """Run the program under a keeper; how it ended, or None where it was broken off from here."""
@@ -247,6 +253,8 @@ class Worker:
 
     def _give_back(self, job: Path, record: dict[str, Any]) -> None:
         """Put a job back as it came: everything that the program left is removed."""
+        if not job.exists():
+            raise FileNotFoundError(job)
         wanted = set(record["files"]) | {JOB}
         for path in sorted(job.rglob("*"), reverse=True):
             if path.relative_to(job).as_posix() in wanted:
@@ -260,15 +268,20 @@ class Worker:
         wrong = differences(job, record["files"])
         if wrong:
             self._refuse(job, wrong)
-        elif move(job, self.folder / OPEN) is not None:
-            self._say(f"{job.name} is given back")
+        elif move(job, self.folder / OPEN / _plain(job)):
+            self._say(f"{_plain(job)} is given back")
 
     def _refuse(self, job: Path, wrong: list[str]) -> None:
         write_json(job / REASON, {"worker": self.name, "reason": "; ".join(wrong[:5])})
-        goal = self.folder / BAD / job.name
+        goal = self.folder / BAD / _plain(job)
         shutil.rmtree(goal, ignore_errors=True)
-        move(job, self.folder / BAD)
-        self._say(f"{job.name} did not arrive whole: {'; '.join(wrong[:3])}")
+        move(job, goal)
+        self._say(f"{goal.name} did not arrive whole: {'; '.join(wrong[:3])}")
+
+
+def _plain(job: Path) -> str:
+    """Name of a job without the worker that holds it."""
+    return job.name.partition("@")[0]
 
 
 if __name__ == "__main__":

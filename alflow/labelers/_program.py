@@ -137,6 +137,11 @@ class ProgramLabeler(JudgedLabeler):
         """Read what a program that exited by itself said; raises LabelFailure with the typed cause."""
 
     @property
+    def program_name(self) -> str:
+        """Under which name machines know the program: the entry of a worker's file."""
+        return self.name
+
+    @property
     def n_rungs(self) -> int:
         """How many rungs the ladder of numerics has."""
         return 1

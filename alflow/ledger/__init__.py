@@ -31,6 +31,7 @@ from alflow.ledger._rows import (
 )
 from alflow.ledger._states import (
     KEPT_CANDIDATES,
+    OPEN_JOBS,
     AttemptState,
     CampaignState,
     CandidateState,
@@ -46,6 +47,7 @@ from alflow.ledger._worker import WorkerIdentity, is_alive
 
 __all__ = [
     "KEPT_CANDIDATES",
+    "OPEN_JOBS",
     "ArtifactRow",
     "AttemptRow",
     "AttemptState",

@@ -6,6 +6,7 @@ is idempotent and ends in one transaction, so that a run killed at any instant i
 
 from alflow.loop._context import CampaignContext, open_campaign, register_theory
 from alflow.loop._driver import RunOutcome, RunState, plain_call, round_steps, run
+from alflow.loop._folder import FolderServer
 from alflow.loop._ingest import IngestReport
 from alflow.loop._limits import RunLimits
 from alflow.loop._locate import locate_campaign
@@ -17,6 +18,7 @@ from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, work
 
 __all__ = [
     "CampaignContext",
+    "FolderServer",
     "ImportReport",
     "IngestReport",
     "LabelWorker",

@@ -1,0 +1,352 @@
+"""Jobs of the queue through a folder, for clusters whose nodes reach no database.
+
+One process beside the ledger holds the leases: it writes jobs into the folder, watches what becomes of them, and brings
+back labels or typed failures. Nodes know the folder only and run ``alflow-label``. Jobs move by renaming, so that a job
+is in one place or another whoever is killed; see :mod:`alflow.folder`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from alflow.errors import ConfigError, FailureKind, LabelFailure, LeaseLostError, LedgerUnavailableError, NotFoundError
+from alflow.folder.layout import (
+    BAD,
+    DONE,
+    HEARTBEAT,
+    JOB,
+    OPEN,
+    REASON,
+    RESULT,
+    VERSION,
+    WORKER,
+    differences,
+    make,
+    manifest,
+    read_json,
+    taken_jobs,
+    write_json,
+)
+from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig
+from alflow.ledger import OPEN_JOBS, ClaimedJob, Ledger
+from alflow.loop._reporter import Reporter
+from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil
+
+SERVED = "served.json"
+LOST = "lost"
+SILENCE_SECONDS = 900.0
+"""A job whose worker showed no life for so long is taken back."""
+ARRIVAL_SECONDS = 120.0
+"""Files that a network file system shows late are waited for so long."""
+IDLE_SECONDS = 60.0
+
+
+@dataclass(kw_only=True)
+class _Flight:
+    """A job that is in the folder."""
+
+    job: ClaimedJob
+    labeler: ProgramLabeler
+    began: float
+    incomplete_since: float | None = None
+
+
+class FolderServer(LabelWorker):
+    """Serves one folder from one ledger.
+
+    A server that is stopped or killed leaves the folder as it is; the next one takes up every job that is still there,
+    also those that were computed meanwhile.
+
+    Parameters
+    ----------
+    ledger
+        whose queue is served
+    config
+        this machine's configuration; its labelers of programs are those that can be served
+    folder
+        on a file system that the nodes see too
+    capacity
+        how many jobs may be in the folder at once
+    silence
+        s: a job is taken back from a worker that shows no life for so long
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: WorkerConfig,
+        folder: Path,
+        *,
+        capacity: int = 100,
+        silence: float = SILENCE_SECONDS,
+        report: Reporter | None = None,
+        labelers: dict[int, Labeler] | None = None,
+    ) -> None:
+        super().__init__(ledger, config, report=report, labelers=labelers)
+        self._folder = folder.resolve()
+        self._capacity, self._silence = capacity, silence
+        self._flights: dict[str, _Flight] = {}
+
+    def serve(self, until: WorkUntil = WorkUntil.EMPTY) -> WorkSummary:
+        """Serve until queue and folder are empty, were so for a minute, or forever.
+
+        Raises
+        ------
+        ConfigError
+            if the folder is served for another ledger
+        KeyboardInterrupt, LedgerError
+            passed on; the folder stays as it is, and its jobs go back to the queue until it is served again
+        """
+        self._claim_folder()
+        started = idle_since = time.monotonic()
+        with self._heartbeat():
+            try:
+                self._patiently(self._tidy)
+                while True:
+                    self._patiently(self._reclaim)
+                    room = min(self._config.batch, self._capacity - len(self._flights))
+                    jobs = self._patiently(partial(self._claim, room)) if room > 0 else []
+                    for job in jobs:
+                        self._place(job)
+                    moved = self._look()
+                    if jobs or self._flights:
+                        idle_since = time.monotonic()
+                    elif until is WorkUntil.EMPTY or (
+                        until is WorkUntil.IDLE and time.monotonic() - idle_since > IDLE_SECONDS
+                    ):
+                        break
+                    if not (jobs or moved):
+                        time.sleep(self._config.poll_seconds)
+            except BaseException:
+                with contextlib.suppress(LedgerUnavailableError):  # their leases run out by themselves
+                    self._give_back([flight.job for flight in self._flights.values()])
+                raise
+        return WorkSummary(**self._done, seconds=time.monotonic() - started)
+
+    # -- the folder --------------------------------------------------------------------------------------------------
+
+    def _claim_folder(self) -> None:
+        make(self._folder)
+        (self._folder / LOST).mkdir(exist_ok=True)
+        served = read_json(self._folder / SERVED)
+        if served is None:
+            write_json(self._folder / SERVED, {"version": VERSION, "ledger": self._ledger.url})
+        elif served.get("ledger") != self._ledger.url:
+            raise ConfigError(
+                f"{self._folder} is served for another ledger; give each ledger a folder of its own, or remove "
+                f"{SERVED} there if that ledger was moved"
+            )
+
+    def _places(self, name: str) -> Iterator[Path]:
+        """Where a job is; what is computed counts before what is held, and that before what waits."""
+        done, waiting = self._folder / DONE / name, self._folder / OPEN / name
+        return (path for path in (done, *taken_jobs(self._folder, name), waiting) if path.exists())
+
+    def _tidy(self) -> None:
+        """Put away what belongs to jobs that are closed, or to no job of this ledger."""
+        for place in (OPEN, DONE, BAD):
+            for path in sorted((self._folder / place).glob("*")):
+                number = path.name.removeprefix("job-")
+                try:
+                    state = self._ledger.queue.get(int(number)).state
+                except (NotFoundError, ValueError):
+                    self._report.note(f"{path} is no job of this ledger and is left alone")
+                    continue
+                if state not in OPEN_JOBS:
+                    self._put_away(path, f"its job is {state}")
+
+    def _put_away(self, path: Path, why: str) -> None:
+        goal = self._folder / LOST / f"{path.name}-{time.time_ns()}"
+        with contextlib.suppress(OSError):  # somebody took it meanwhile
+            path.rename(goal)
+            self._report.note(f"{path.name} is put away in {goal.parent.name}/: {why}")
+
+    # -- into the folder ---------------------------------------------------------------------------------------------
+
+    def _place(self, job: ClaimedJob) -> None:
+        """Write a claimed job into the folder, or take up the one that is there."""
+        name, started = f"job-{job.job_id}", time.monotonic()
+        try:
+            labeler = self._program_labeler(job)
+            flight = _Flight(job=job, labeler=labeler, began=started)
+            there = next(self._places(name), None)
+            if there is not None and not self._is_same(there, job, labeler):
+                self._put_away(there, "it is another calculation")
+                there = None
+            if there is None:
+                self._write(job, labeler)
+            self._patiently(
+                lambda: self._ledger.queue.start(
+                    job.job_id, job.fence, submitted=True, directory=str(self._directory(job))
+                )
+            )
+        except LabelFailure as failure:
+            self._release(job)
+            self._fail(job, failure, time.monotonic() - started)
+        except LeaseLostError:
+            self._release(job)
+            self._done["lost"] += 1
+        else:
+            self._flights[name] = flight
+
+    def _program_labeler(self, job: ClaimedJob) -> ProgramLabeler:
+        labeler = self.theories()[job.theory_id]
+        if not isinstance(labeler, ProgramLabeler):
+            raise LabelFailure(
+                FailureKind.UNAVAILABLE,
+                f"the labeler {labeler.name!r} runs no program; a folder serves labelers of programs, others need "
+                "`alflow worker` without --folder",
+            )
+        return labeler
+
+    def _is_same(self, there: Path, job: ClaimedJob, labeler: ProgramLabeler) -> bool:
+        try:
+            labeler.prepare(job.structure, there)
+        except LabelFailure:
+            return False
+        return read_json(there / JOB) is not None
+
+    def _write(self, job: ClaimedJob, labeler: ProgramLabeler) -> None:
+        making = self._folder / f".making-{job.job_id}"
+        shutil.rmtree(making, ignore_errors=True)
+        labeler.prepare(job.structure, making)
+        self._record(making, job, labeler)
+        making.rename(self._folder / OPEN / f"job-{job.job_id}")
+
+    @staticmethod
+    def _record(directory: Path, job: ClaimedJob, labeler: ProgramLabeler) -> None:
+        for name in (RESULT, WORKER, HEARTBEAT):
+            (directory / name).unlink(missing_ok=True)
+        write_json(
+            directory / JOB,
+            {
+                "version": VERSION,
+                "job": job.job_id,
+                "program": labeler.program_name,
+                "formula": job.structure.formula,
+                "files": manifest(directory, without=frozenset({JOB})),
+            },
+        )
+
+    # -- out of the folder -------------------------------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Look at every job in the folder; return whether anything changed."""
+        moved = False
+        for name, flight in list(self._flights.items()):
+            with self._lock:
+                ours = self._held.get(flight.job.job_id) == flight.job.fence
+            if not ours:
+                self._abandon(name)
+                moved = True
+            elif (self._folder / DONE / name).exists():
+                moved |= self._collect(name, flight)
+            elif (self._folder / BAD / name).exists():
+                reason = (read_json(self._folder / BAD / name / REASON) or {}).get("reason", "no reason was given")
+                self._put_away(self._folder / BAD / name, str(reason))
+                self._close(name, LabelFailure(FailureKind.TRUNCATED, f"it did not reach its worker whole: {reason}"))
+                moved = True
+            elif taken := taken_jobs(self._folder, name):
+                moved |= self._check_life(name, taken[0])
+            elif next(self._places(name), None) is None:
+                self._close(name, LabelFailure(FailureKind.UNAVAILABLE, f"{name} vanished from {self._folder}"))
+                moved = True
+        return moved
+
+    def _abandon(self, name: str) -> None:
+        """The job was cancelled, or another worker has it."""
+        self._done["lost"] += 1
+        del self._flights[name]
+        if (self._folder / OPEN / name).exists():
+            self._put_away(self._folder / OPEN / name, "its job was cancelled or taken over")
+        self._report.note(f"{name}: the lease was lost, what is computed for it is not stored")
+
+    def _check_life(self, name: str, taken: Path) -> bool:
+        silent = self._age_of(taken / HEARTBEAT)
+        if silent is None or silent <= self._silence:
+            return False
+        worker = (read_json(taken / WORKER) or {}).get("worker", "its worker")
+        self._put_away(taken, f"{worker} showed no life for {silent:.0f} s")
+        if taken.exists():
+            return False
+        self._close(name, LabelFailure(FailureKind.WORKER_DIED, f"{worker} showed no life for {silent:.0f} s"))
+        return True
+
+    def _age_of(self, path: Path) -> float | None:
+        """Seconds since a file was touched, by the clock of the file system that holds it."""
+        clock = self._folder / ".clock"
+        try:
+            clock.touch()
+            return clock.stat().st_mtime - path.stat().st_mtime
+        except OSError:
+            return None
+
+    def _collect(self, name: str, flight: _Flight) -> bool:
+        """Read what was computed; False where its files are not all there yet."""
+        directory = self._folder / DONE / name
+        result = read_json(directory / RESULT)
+        wrong = [f"{RESULT} is missing or damaged"] if result is None else differences(directory, result["files"])
+        if wrong:
+            now = time.monotonic()
+            flight.incomplete_since = flight.incomplete_since or now
+            if now - flight.incomplete_since < ARRIVAL_SECONDS:
+                return False
+            self._put_away(directory, wrong[0])
+            self._close(
+                name, LabelFailure(FailureKind.TRUNCATED, f"its results did not arrive: {'; '.join(wrong[:3])}")
+            )
+            return True
+        flight.incomplete_since = None
+        try:
+            if flight.labeler.climb(directory):
+                self._record(directory, flight.job, flight.labeler)
+                directory.rename(self._folder / OPEN / name)
+                return True
+            found: LabelResult | LabelFailure = flight.labeler.parse(directory)
+        except LabelFailure as failure:
+            found = failure
+        self._close(name, found)
+        self._keep(directory, flight.job, labelled=isinstance(found, LabelResult))
+        return True
+
+    def _close(self, name: str, found: LabelResult | LabelFailure) -> None:
+        """Store a label or a failure; the job leaves the folder's books."""
+        flight = self._flights.pop(name)
+        job, wall = flight.job, time.monotonic() - flight.began
+        try:
+            if isinstance(found, LabelFailure):
+                self._release(job)
+                self._fail(job, found, wall)
+                return
+            timings = {"seconds": found.seconds, "wall_seconds": wall}
+            self._patiently(
+                lambda: self._ledger.queue.complete(
+                    job.job_id, job.fence, found.properties, self._evidence(found), timings
+                )
+            )
+        except LeaseLostError:
+            self._done["lost"] += 1
+            self._report.note(f"job {job.job_id}: the lease was lost, its result is not stored")
+        else:
+            self._done["labelled"] += 1
+        finally:
+            self._release(job)
+
+    def _release(self, job: ClaimedJob) -> None:
+        with self._lock:
+            self._held.pop(job.job_id, None)
+
+    def _keep(self, directory: Path, job: ClaimedJob, *, labelled: bool) -> None:
+        """Move what was computed to where other workers keep theirs, or remove it."""
+        if labelled and not self._config.keep_files:
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        goal = self._directory(job)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(directory, goal)

@@ -1,0 +1,465 @@
+"""Jobs through a folder: a server beside the ledger, ``alflow-label`` on the other side, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from alflow.errors import ConfigError, FailureKind
+from alflow.folder import keeper
+from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest, read_json
+from alflow.folder.worker import Worker, read_programs
+from alflow.labelers import EmtLabeler, EmtSettings, Labeler, WorkerConfig
+from alflow.ledger import CandidateState, JobState, Ledger, NewCandidate, open_ledger
+from alflow.loop import FolderServer, WorkUntil
+from alflow.structures import Structure
+from tests.labelers.test_program import GOOD, Script, labeler
+
+SOON = 40.0
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    with open_ledger(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    file = tmp_path / "alflow-label.toml"
+    file.write_text(f'[script]\ncommand = ["{sys.executable}"]\nfree_disk_gb = 0\n')
+    return file
+
+
+def queued(ledger: Ledger, n: int, theory: int | None = None) -> tuple[list[int], int]:
+    """Jobs for so many structures, and the theory that they are wanted at."""
+    campaign = ledger.campaigns.create(f"c{n}", "", {}, 1)
+    structures = [Structure.from_atoms(bulk("Cu", a=3.5 + 0.01 * i)) for i in range(n)]
+    ids = ledger.pool.add(campaign.id, None, [NewCandidate(structure=s, source="test") for s in structures])
+    for state in (CandidateState.POOLED, CandidateState.SELECTED):
+        ledger.pool.transition(ids, state, "test")
+    spec = labeler().theory()
+    if theory is None:
+        theory = ledger.theories.register("script", spec.labeler, {}, spec.code, {}, spec.fingerprint).id
+    jobs = [ledger.queue.enqueue(ledger.pool.get(i).structure_id, theory, i).id for i in ids]
+    return jobs, theory
+
+
+def server(ledger: Ledger, folder: Path, made: Labeler, theory: int, **more: Any) -> FolderServer:
+    config = WorkerConfig(poll_seconds=0.05, lease_seconds=30.0)
+    return FolderServer(ledger, config, folder, labelers={theory: made}, **more)
+
+
+def start_worker(folder: Path, programs: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "alflow.folder.worker", str(folder), "--programs", str(programs), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(what: Any, seconds: float = SOON) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def held(folder: Path, name: str) -> list[Path]:
+    """A file in the first run of jobs that workers hold."""
+    return list((folder / TAKEN).glob(f"job-*/run-1/{name}"))
+
+
+def test_jobs_go_out_and_labels_come_back(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    jobs, theory = queued(ledger, 6)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory, capacity=4)
+    serving._claim_folder()
+    workers = [start_worker(folder, programs, "--idle", "5") for _ in range(2)]
+    summary = serving.serve()
+    said = [worker.communicate(timeout=SOON)[0] for worker in workers]
+    assert summary.labelled == 6
+    for job in jobs:
+        row = ledger.queue.get(job)
+        assert row.state is JobState.DONE
+        label = ledger.labels.get(row.structure_id, theory)
+        assert label is not None
+        assert label.properties.energy == -1.0
+        assert label.evidence["command"][0] == sys.executable
+    assert sum(int(text.rpartition(" jobs computed")[0].split()[-1]) for text in said) == 6
+    assert not [path for place in (OPEN, TAKEN, DONE) for path in (folder / place).iterdir()]
+    kept = sorted((ledger.directory / "jobs").glob("job-*/attempt-1/run-1/out.json"))
+    assert len(kept) == 6
+
+
+def test_a_program_unknown_here_is_left_to_others(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    _, theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    programs.write_text('[vasp]\ncommand = ["vasp_std"]\n')
+    said, _ = start_worker(folder, programs).communicate(timeout=SOON)
+    assert "job-1 is left to others: 'script' is not in alflow-label.toml" in said
+    assert (folder / OPEN / "job-1").is_dir()
+
+
+def test_the_ladder_is_climbed_through_the_folder(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    made = labeler(
+        "import json, sys; json.dump({'energy': -1.0, 'converged': sys.argv[1] == '1'}, open('out.json', 'w'))",
+        rungs=3,
+    )
+    serving = server(ledger, folder, made, theory)
+    serving._claim_folder()
+    worker = start_worker(folder, programs, "--idle", "5")
+    assert serving.serve().labelled == 1
+    worker.communicate(timeout=SOON)
+    label = ledger.labels.get(ledger.queue.get(job).structure_id, theory)
+    assert label is not None
+    assert (label.evidence["runs"], label.evidence["rung"]) == (2, 1)
+
+
+def test_failures_come_back_as_what_they_are(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler("import sys; sys.exit('the lattice is upside down')"), theory)
+    serving._claim_folder()
+    worker = start_worker(folder, programs, "--idle", "3")
+    summary = serving.serve()
+    worker.communicate(timeout=SOON)
+    assert (summary.labelled, summary.retried + summary.failed) == (0, 1)
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.error_kind is FailureKind.CRASHED
+    assert "the lattice is upside down" in attempt.message
+
+
+def test_input_that_arrives_damaged_is_not_computed(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    [claimed] = serving._claim(1)
+    serving._place(claimed)
+    (folder / OPEN / "job-1" / "run-1" / "script.py").write_text("print('half a scr")
+    said, _ = start_worker(folder, programs).communicate(timeout=SOON)
+    assert "job-1 did not arrive whole: run-1/script.py has" in said
+    serving._look()
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.error_kind is FailureKind.TRUNCATED
+    assert ledger.queue.get(job).state is JobState.RETRY_WAIT
+
+
+def test_results_that_arrive_truncated_are_no_label(
+    ledger: Ledger, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    out = folder / DONE / "job-1" / "run-1" / "out.json"
+    whole = out.read_text()
+    out.write_text(whole[:10])
+    assert not serving._look(), "a network file system may show the rest later"
+    out.write_text(whole)
+    assert serving._look()
+    assert ledger.queue.get(job).state is JobState.DONE
+    [other], _ = queued_again(ledger, theory)
+    serving._place(serving._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    (folder / DONE / f"job-{other}" / "run-1" / "out.json").unlink()
+    monkeypatch.setattr("alflow.loop._folder.ARRIVAL_SECONDS", 0.0)
+    serving._look()
+    serving._look()
+    [attempt] = ledger.queue.attempts(other)
+    assert attempt.error_kind is FailureKind.TRUNCATED
+    assert "out.json is missing" in attempt.message
+
+
+def queued_again(ledger: Ledger, theory: int) -> tuple[list[int], int]:
+    """One more job."""
+    campaign = ledger.campaigns.create("more", "", {}, 1)
+    structure = Structure.from_atoms(bulk("Cu", a=4.5))
+    ids = ledger.pool.add(campaign.id, None, [NewCandidate(structure=structure, source="test")])
+    for state in (CandidateState.POOLED, CandidateState.SELECTED):
+        ledger.pool.transition(ids, state, "test")
+    return [ledger.queue.enqueue(ledger.pool.get(ids[0]).structure_id, theory, ids[0]).id], theory
+
+
+@pytest.mark.parametrize("after", ["placed", "computed"])
+def test_the_next_server_takes_up_what_is_in_the_folder(
+    ledger: Ledger, tmp_path: Path, programs: Path, after: str
+) -> None:
+    """The first one dies with jobs in the folder; nothing is written or computed twice."""
+    jobs, theory = queued(ledger, 3)
+    folder = tmp_path / "jobs"
+    stamped = "import json, time; json.dump({'energy': time.time(), 'converged': True}, open('out.json', 'w'))"
+    first = server(ledger, folder, labeler(stamped), theory)
+    first._claim_folder()
+    for claimed in first._claim(3):
+        first._place(claimed)
+    if after == "computed":
+        start_worker(folder, programs).communicate(timeout=SOON)
+        assert len(list((folder / DONE).iterdir())) == 3
+    before = manifest(folder / (OPEN if after == "placed" else DONE))
+    ledger.queue.release(jobs)  # what the lease's end does
+    second = server(ledger, folder, labeler(stamped), theory)
+    worker = start_worker(folder, programs, "--idle", "5") if after == "placed" else None
+    assert second.serve().labelled == 3
+    if worker is not None:
+        worker.communicate(timeout=SOON)
+    for job in jobs:
+        label = ledger.labels.get(ledger.queue.get(job).structure_id, theory)
+        assert label is not None
+        assert label.evidence["runs"] == 1
+        if after == "computed":
+            kept = ledger.directory / "jobs" / f"job-{job}" / "attempt-2" / "run-1" / "out.json"
+            assert before[f"job-{job}/run-1/out.json"][0] == kept.stat().st_size
+            assert json.loads(kept.read_text())["energy"] == label.properties.energy
+
+
+def test_what_was_stored_before_the_server_died_is_put_away(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    """Killed between storing the label and moving the folder."""
+    jobs, theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    shutil.copytree(folder / DONE / "job-1", tmp_path / "copy")
+    serving._look()
+    shutil.copytree(tmp_path / "copy", folder / DONE / "job-1")
+    assert server(ledger, folder, labeler(), theory).serve().labelled == 0
+    assert not (folder / DONE / "job-1").exists()
+    assert ledger.queue.get(jobs[0]).state is JobState.DONE
+
+
+def test_a_worker_that_is_killed_is_noticed_and_its_job_done_again(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory, silence=0.3)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    worker = start_worker(folder, programs)
+    wait_for(lambda: held(folder, keeper.RUNNING))
+    session = json.loads(held(folder, keeper.RUNNING)[0].read_text())["session"]
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate()
+    wait_for(lambda: not Path(f"/proc/{session}").exists())  # its keeper ends the program
+    time.sleep(0.4)
+    assert serving._look()
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.error_kind is FailureKind.WORKER_DIED
+    assert "showed no life for" in attempt.message
+    assert not list((folder / TAKEN).iterdir())
+
+
+def test_a_worker_that_slept_past_its_time_cannot_bring_its_result(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    """SIGSTOP until the job is given to another, which labels it; the first wakes up and finds its job gone."""
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    slow = f"import time; time.sleep(1.0); {GOOD}"
+    serving = server(ledger, folder, labeler(slow), theory, silence=0.3)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    sleeper = start_worker(folder, programs)
+    wait_for(lambda: held(folder, keeper.RUNNING))
+    sleeper.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    assert serving._look()
+    ledger.queue.retry([job])
+    other = server(ledger, folder, labeler(), theory)
+    other._place(other._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    assert other._look()
+    assert ledger.queue.get(job).state is JobState.DONE
+    sleeper.send_signal(signal.SIGCONT)
+    said, _ = sleeper.communicate(timeout=SOON)
+    assert "was given to somebody else meanwhile" in said
+    assert len([a for a in ledger.queue.attempts(job) if a.state == "done"]) == 1
+
+
+def test_sigterm_gives_the_job_back_clean(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    _, theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    script = "import time; open('half.txt', 'w').write('x'); time.sleep(120)"
+    serving = server(ledger, folder, labeler(script), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    before = manifest(folder / OPEN / "job-1")
+    worker = start_worker(folder, programs)
+    wait_for(lambda: held(folder, "half.txt"))
+    worker.terminate()
+    said, _ = worker.communicate(timeout=SOON)
+    assert worker.returncode == 0
+    assert "job-1 is given back" in said
+    assert manifest(folder / OPEN / "job-1") == before
+
+
+def test_a_cancelled_job_leaves_the_folder(ledger: Ledger, tmp_path: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    ledger.queue.cancel([job])
+    with serving._lock:
+        serving._held.pop(job)  # what the heartbeat does
+    assert serving._look()
+    assert not (folder / OPEN / "job-1").exists()
+
+
+def test_a_folder_of_another_ledger_and_foreign_folders_are_left_alone(ledger: Ledger, tmp_path: Path) -> None:
+    _, theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    (folder / DONE / "job-77").mkdir(parents=True)
+    (folder / DONE / "notes").mkdir()
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    serving._tidy()
+    assert (folder / DONE / "job-77").is_dir()
+    assert (folder / DONE / "notes").is_dir()
+    with (
+        open_ledger(f"sqlite:///{tmp_path / 'other.db'}") as other,
+        pytest.raises(ConfigError, match="is served for another ledger"),
+    ):
+        server(other, folder, labeler(), theory).serve()
+
+
+def test_a_job_folder_that_holds_another_calculation_is_not_mistaken(ledger: Ledger, tmp_path: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    labeler().prepare(Structure.from_atoms(bulk("Cu", a=9.0)), folder / DONE / f"job-{job}")
+    serving._place(serving._claim(1)[0])
+    assert (folder / OPEN / f"job-{job}").is_dir()
+    assert not (folder / DONE / f"job-{job}").exists()
+    assert list((folder / "lost").iterdir())
+
+
+def test_labelers_without_a_program_are_told_apart(ledger: Ledger, tmp_path: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    serving = server(ledger, tmp_path / "jobs", EmtLabeler(EmtSettings()), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    [attempt] = ledger.queue.attempts(job)
+    assert "runs no program" in attempt.message
+
+
+def test_an_interrupted_server_gives_its_jobs_back_and_leaves_the_folder(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serving, "_look", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        serving.serve(WorkUntil.FOREVER)
+    assert ledger.queue.get(job).state is JobState.QUEUED
+    assert (folder / OPEN / f"job-{job}" / JOB).is_file()
+
+
+# -- the light side ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[vasp]\ncommand = 'vasp_std'\n", r"\[vasp\]: command must be a list of words"),
+        ("[vasp]\ncommand = ['vasp_std']\nwalltime = 3\n", r"\[vasp\]: unknown key 'walltime'; there are command"),
+        ("[vasp]\ncommand = ['v']\nmemory_gb = 'much'\n", r"\[vasp\]: memory_gb must be a number"),
+        ("[vasp]\ncommand = ['v']\nenvironment = {A = 1}\n", r"\[vasp\]: environment must be a table of texts"),
+        ("vasp = 3\n", r"\[vasp\]: write a section"),
+        ("[vasp\n", "alflow-label.toml: "),
+    ],
+)
+def test_a_mistake_in_its_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    from alflow.folder.layout import FolderError
+
+    file = tmp_path / "alflow-label.toml"
+    file.write_text(text)
+    with pytest.raises(FolderError, match=words):
+        read_programs(file)
+
+
+def test_without_a_folder_or_a_file_it_says_so(tmp_path: Path, programs: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "alflow.folder.worker"]
+    (tmp_path / "empty").mkdir()
+    no_file = subprocess.run(
+        [*command, str(tmp_path)], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True, check=False
+    )
+    assert (no_file.returncode, no_file.stderr.count("\n")) == (1, 1)
+    assert "no alflow-label.toml here" in no_file.stderr
+    no_folder = subprocess.run(
+        [*command, "nowhere", "--programs", str(programs)], capture_output=True, text=True, check=False
+    )
+    assert (no_folder.returncode, no_folder.stderr) == (
+        1,
+        "alflow-label: nowhere: no such folder; `alflow worker --folder` makes it\n",
+    )
+
+
+def test_it_imports_nothing_beyond_the_standard_library() -> None:
+    program = (
+        "import sys; import alflow.folder.worker; print(sorted(m for m in sys.modules if m.split('.')[0] not in "
+        "sys.stdlib_module_names and not m.startswith('alflow') and m != '__main__' and m != 'sitecustomize'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_shows_that_it_lives(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alflow.folder.worker.BEAT_SECONDS", 0.1)
+    folder = tmp_path / "jobs"
+    (folder / OPEN).mkdir(parents=True)
+    made: Script = labeler("import time; time.sleep(1.2)")
+    job = folder / OPEN / "job-1"
+    made.prepare(Structure.from_atoms(bulk("Cu")), job)
+    record = {"version": 1, "job": 1, "program": "script", "formula": "Cu", "files": manifest(job)}
+    (job / JOB).write_text(json.dumps(record))
+    beats: list[float] = []
+    touch = Path.touch
+
+    def counted(self: Path, *arguments: Any, **more: Any) -> None:
+        if self.name == HEARTBEAT:
+            beats.append(time.monotonic())
+        touch(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "touch", counted)
+    previous = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        Worker(folder, read_programs(programs)).run(jobs=1, idle=0.0, seconds=None)
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), previous, strict=True):
+            signal.signal(number, handler)
+    assert len(beats) >= 4
+    assert np.diff(beats).max() < 1.0
+    assert (read_json(folder / DONE / "job-1" / "run-1" / keeper.ENDED) or {})["reason"] == "exited"
