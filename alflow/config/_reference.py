@@ -20,6 +20,7 @@ from alflow.labelers import (
     CalculatorSettings,
     EmtLabeler,
     EspressoLabeler,
+    GpawLabeler,
     ProgramSettings,
     ReplayLabeler,
     WorkerConfig,
@@ -73,7 +74,7 @@ def reference_markdown() -> str:
             continue
         parts += [_section(model, f"`{name}`", level=2) for model in models]
     parts.append(_LABELERS)
-    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler):
+    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler, GpawLabeler):
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))

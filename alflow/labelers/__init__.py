@@ -10,6 +10,7 @@ from alflow.labelers._conformance import check_labeler
 from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
 from alflow.labelers._espresso import EspressoLabeler
 from alflow.labelers._espresso_settings import EspressoSettings
+from alflow.labelers._gpaw import GpawLabeler, GpawSettings
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
@@ -17,6 +18,9 @@ from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_n
 from alflow.labelers._replay import ReplayLabeler, ReplaySettings
 from alflow.labelers._result import LabelResult, RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
+from alflow.labelers._vasp import VaspLabeler
+from alflow.labelers._vasp_outputs import VaspRun, VaspStep, read_vasp_run
+from alflow.labelers._vasp_settings import VaspSettings
 from alflow.labelers._worker import CalculatorSettings, ProgramSettings, WorkerConfig, load_worker_config
 
 __all__ = [
@@ -30,6 +34,8 @@ __all__ = [
     "Ended",
     "EspressoLabeler",
     "EspressoSettings",
+    "GpawLabeler",
+    "GpawSettings",
     "InProcessLabeler",
     "Invocation",
     "LabelResult",
@@ -43,6 +49,10 @@ __all__ = [
     "RunHandle",
     "RunState",
     "TheorySpec",
+    "VaspLabeler",
+    "VaspRun",
+    "VaspSettings",
+    "VaspStep",
     "WorkerConfig",
     "check_labeler",
     "get_labeler",
@@ -51,4 +61,5 @@ __all__ = [
     "labeler_type",
     "load_worker_config",
     "programs_left",
+    "read_vasp_run",
 ]
