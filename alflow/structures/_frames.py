@@ -114,24 +114,30 @@ def _molecule_maps(
     radii = np.linalg.norm(w, axis=1)
     gap = float(np.linalg.norm(v[one] - v[two]))
     first = np.flatnonzero(pairs[one] & (np.abs(radii - radius[one]) <= reach))
+    signs = np.array([1.0, -1.0])
+    if linear:
+        source = _frames(v[one][None], None, np.ones(1))[0]
+        goals = _frames(np.repeat(w[first], 2, axis=0), None, np.tile(signs, len(first)))
+        return np.asarray(source.T @ goals)
     second = np.flatnonzero(pairs[two] & (np.abs(radii - radius[two]) <= reach))
-    maps: list[NDArray[np.float64]] = []
-    for i in first:
-        if linear:
-            maps.extend(_frame(v[one], None, 1.0).T @ _frame(w[i], None, sign) for sign in (1.0, -1.0))
-            continue
-        near = second[np.abs(np.linalg.norm(w[second] - w[i], axis=1) - gap) <= reach]
-        for j in near[near != i]:
-            maps.extend(_frame(v[one], v[two], 1.0).T @ _frame(w[i], w[j], sign) for sign in (1.0, -1.0))
-    return np.array(maps) if maps else np.zeros((0, 3, 3))
+    between = np.linalg.norm(w[second][None] - w[first][:, None], axis=2)
+    i, j = np.nonzero((np.abs(between - gap) <= reach) & (first[:, None] != second[None]))
+    i, j = np.repeat(first[i], 2), np.repeat(second[j], 2)
+    source = _frames(v[one][None], v[two][None], np.ones(1))[0]
+    return np.asarray(source.T @ _frames(w[i], w[j], np.tile(signs, len(i) // 2)))
 
 
-def _frame(first: NDArray[np.float64], second: NDArray[np.float64] | None, sign: float) -> NDArray[np.float64]:
-    """(3, 3) orthonormal rows: along the first vector, towards the second (any way without one), and across."""
-    e1 = first / np.linalg.norm(first)
+def _frames(
+    first: NDArray[np.float64], second: NDArray[np.float64] | None, sign: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(m, 3, 3) orthonormal rows: along the first vectors, towards the second (any way without), and across."""
+    e1 = first / np.linalg.norm(first, axis=1)[:, None]
     if second is None:
-        second = np.eye(3)[int(np.argmin(np.abs(e1)))]
-    e2 = second - (second @ e1) * e1
-    length = float(np.linalg.norm(e2))
-    e2 = e2 / length if length > 0.0 else unit_normals(e1[None])[0]
-    return np.array([e1, e2, sign * np.cross(e1, e2)])
+        second = np.eye(3)[np.argmin(np.abs(e1), axis=1)]
+    e2 = second - np.einsum("mi,mi->m", second, e1)[:, None] * e1
+    lengths = np.linalg.norm(e2, axis=1)
+    for m in np.flatnonzero(lengths == 0.0):
+        e2[m], lengths[m] = unit_normals(e1[m][None])[0], 1.0
+    e2 = e2 / lengths[:, None]
+    e3 = np.stack([e1[:, k - 2] * e2[:, k - 1] - e1[:, k - 1] * e2[:, k - 2] for k in range(3)], axis=1)
+    return np.stack([e1, e2, sign[:, None] * e3], axis=1)
