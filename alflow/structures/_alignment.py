@@ -20,7 +20,7 @@ from alflow.structures._fingerprint import bucket
 from alflow.structures._frames import linear_maps
 from alflow.structures._isometry import Isometry
 from alflow.structures._lattice import measure
-from alflow.structures._motif import LOOSE, Motif, motif
+from alflow.structures._motif import Motif, motif
 from alflow.structures._placement import Placement, Trial, nearest_sites
 from alflow.structures._policy import Relation
 from alflow.structures._superlattice import common_cell
@@ -95,24 +95,20 @@ def _moment_kind(prepared: Motif) -> int:
 def _align_ordered(source: Motif, target: Motif, policy: DuplicatePolicy) -> Isometry | None:
     """Align the larger motif onto the smaller one; through a common supercell where neither contains the other."""
     unit = _common_scale(source, target, policy)
-    placement: Placement | None = None
-    tried = 0
     if source.n_sites % target.n_sites == 0:
         tried, placement = _place(source, target, policy, unit)
-    if placement is not None:
-        return _isometry(source, target, placement, policy, unit)
-    if tried or not len(source.lattice):
+        if placement is not None:
+            return _isometry(source, target, placement, policy, unit)
+        if tried:
+            return None
+    elif not compatible_sites(source, target, policy, unit)[1]:
         return None
-    if not compatible_sites(source, target, policy, unit)[1]:
-        return None
-    return _align_common(source, target, policy, unit)
+    return _align_common(source, target, policy, unit) if len(source.lattice) else None
 
 
 def _align_common(source: Motif, target: Motif, policy: DuplicatePolicy, unit: float) -> Isometry | None:
     """Neither lattice contains the other: lay the averaged small cells on each other, then the common supercell."""
-    loose_source, loose_target = (
-        replace(motif(m.structure, policy, tightness=LOOSE), deviation=0.0) for m in (source, target)
-    )
+    loose_source, loose_target = source.loose, target.loose
     if loose_source.n_sites == source.n_sites and loose_target.n_sites == target.n_sites:
         return None
     turned_over = loose_source.n_sites < loose_target.n_sites

@@ -158,9 +158,11 @@ class DuplicateIndex:
 
     def _motif(self, entry: int) -> Motif:
         """Prepared structure of an entry, from the cache or loaded."""
-        if entry in self._cache:
-            self._cache.move_to_end(entry)
-            return self._cache[entry]
+        found = self._cache.get(entry)
+        if found is not None:
+            if len(self._cache) == self._cache_size:  # before that nothing is thrown out, whatever its turn
+                self._cache.move_to_end(entry)
+            return found
         source = self._sources[entry]
         prepared = motif(source() if callable(source) else source, self.policy)
         self._cache[entry] = prepared

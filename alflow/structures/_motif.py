@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -48,9 +48,12 @@ class Motif:
         (n,), µB: absolute moments
     deviation
         Å, largest distance of a copy from its average; 0 where nothing was averaged
+    policy
+        for which it was prepared
     """
 
     structure: Structure
+    policy: DuplicatePolicy
     box: NDArray[np.float64]
     lattice: NDArray[np.float64]
     numbers: NDArray[np.int64]
@@ -69,6 +72,11 @@ class Motif:
     def order_key(self) -> tuple[int, int, str]:
         """Sorts the two partners of a comparison, so that it gives the same answer whichever comes first."""
         return self.n_sites, self.structure.n_atoms, self.structure.content_hash
+
+    @cached_property
+    def loose(self) -> Motif:
+        """The same reduced further, with copies that agree less well, to see how two cells may lie on each other."""
+        return replace(motif(self.structure, self.policy, tightness=LOOSE), deviation=0.0)
 
     @cached_property
     def packed(self) -> Packed:
@@ -98,6 +106,7 @@ def motif(structure: Structure, policy: DuplicatePolicy, *, tightness: float = T
     rows = rows.reshape(structure.n_atoms, -1)
     whole = Motif(
         structure=structure,
+        policy=policy,
         box=lattice,
         lattice=lattice,
         numbers=structure.numbers,
@@ -123,6 +132,7 @@ def motif(structure: Structure, policy: DuplicatePolicy, *, tightness: float = T
         return whole
     return Motif(
         structure=structure,
+        policy=policy,
         box=lattice,
         lattice=primitive,
         numbers=structure.numbers[members[0]],
