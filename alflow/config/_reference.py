@@ -23,6 +23,7 @@ from alflow.labelers import (
     GpawLabeler,
     ProgramSettings,
     ReplayLabeler,
+    VaspLabeler,
     WorkerConfig,
 )
 from alflow.settings import kind_of, nested_models
@@ -74,7 +75,7 @@ def reference_markdown() -> str:
             continue
         parts += [_section(model, f"`{name}`", level=2) for model in models]
     parts.append(_LABELERS)
-    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler, GpawLabeler):
+    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler, GpawLabeler, VaspLabeler):
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))
