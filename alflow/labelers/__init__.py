@@ -19,7 +19,8 @@ from alflow.labelers._replay import ReplayLabeler, ReplaySettings
 from alflow.labelers._result import LabelResult, RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
 from alflow.labelers._vasp import VaspLabeler
-from alflow.labelers._vasp_outputs import VaspRun, VaspStep, read_vasp_run
+from alflow.labelers._vasp_outputs import read_vasp_run
+from alflow.labelers._vasp_run import VaspRun, VaspStep
 from alflow.labelers._vasp_settings import VaspSettings
 from alflow.labelers._worker import CalculatorSettings, ProgramSettings, WorkerConfig, load_worker_config
 

@@ -21,8 +21,9 @@ from alflow.labelers._theory import Capabilities, Moments, TheorySpec
 from alflow.labelers._vasp_errors import trouble_in, warnings_in
 from alflow.labelers._vasp_inputs import Layout, initial_moments, ladder, mesh_of, n_electrons, vacuum_problem
 from alflow.labelers._vasp_inputs import write_inputs as write_vasp_inputs
-from alflow.labelers._vasp_outputs import VaspRun, VaspStep, read_vasp_run
+from alflow.labelers._vasp_outputs import read_vasp_run
 from alflow.labelers._vasp_potcar import Potcar, read_potcar
+from alflow.labelers._vasp_run import VaspRun, VaspStep
 from alflow.labelers._vasp_settings import VaspSettings
 from alflow.structures import Properties, Structure
 

@@ -10,7 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from alflow.errors import FailureKind, LabelFailure
 from alflow.labelers._vasp_outcar import Outcar, OutcarStep, open_text, scan_outcar
+from alflow.labelers._vasp_run import RunFacts, VaspRun, VaspStep, charge_of, evidence_of, without_overflow
 from alflow.structures import Properties, Structure, atomic_number
 
 if TYPE_CHECKING:
@@ -30,73 +31,12 @@ KBAR = 1e8 / 1.602176634e11
 _PRINTED = 2e-5
 """eV: OUTCAR and vasprun.xml print the same energy with 6 to 8 digits."""
 
-_RESPONSE = {7, 8}
+_STARS = re.compile(r"\*{5,}")
+"""What Fortran prints of a number that does not fit."""
+
 _TYPE = re.compile(
     r"<rc><c>\s*(\d+)\s*</c><c>\s*(\w+)\s*</c><c>[^<]*</c><c>\s*([\d.]+)\s*</c><c>\s*([^<]*?)\s*</c></rc>"
 )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VaspStep:
-    """One ionic step.
-
-    Parameters
-    ----------
-    structure
-        its geometry, periodic in all directions, with the charge of the run and, where INCAR stated them, the initial
-        moments
-    properties
-        energy (free), extrapolated energy, forces, stress, and moments where OUTCAR has them
-    converged
-        whether there is positive evidence that the electrons are self-consistent
-    convergence
-        how that is known
-    scf_steps
-        electronic steps
-    """
-
-    structure: Structure
-    properties: Properties
-    converged: bool
-    convergence: str
-    scf_steps: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VaspRun:
-    """A run of VASP: single point, relaxation or dynamics.
-
-    Parameters
-    ----------
-    files
-        what was read
-    version
-        as printed, e.g. ``6.4.2``
-    steps
-        every complete ionic step, in their order
-    complete
-        whether VASP ran to its end and both files are whole
-    relaxed
-        whether a relaxation says that it reached its aim
-    values
-        NELM, EDIFF, NSW, IBRION, ISPIN, ENMAX, ISMEAR, SIGMA, NELECT, … as VASP understood them
-    titles
-        TITEL of the PAW datasets, in the order of the species
-    charge
-        e; from the electrons and the valences of the datasets
-    n_kpoints
-        irreducible k-points; None without vasprun.xml
-    """
-
-    files: tuple[Path, ...]
-    version: str
-    steps: tuple[VaspStep, ...]
-    complete: bool
-    relaxed: bool
-    values: Mapping[str, Any]
-    titles: tuple[str, ...]
-    charge: float
-    n_kpoints: int | None
 
 
 def read_vasp_run(path: Path) -> VaspRun:
@@ -149,19 +89,6 @@ def _scan(path: Path) -> Outcar:
         raise LabelFailure(FailureKind.TRUNCATED, f"{path} cannot be read: {error}") from error
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Common:
-    """What all ionic steps of a run share; ``stopped`` by a STOPCAR."""
-
-    path: Path
-    version: str
-    values: Mapping[str, Any]
-    charge: float
-    stopped: bool = False
-    numbers: NDArray[np.int64] | None = None
-    moments: NDArray[np.float64] | None = None
-
-
 # -- vasprun.xml ---------------------------------------------------------------------------------------------------
 
 
@@ -177,27 +104,31 @@ def _from_vasprun(xml: Path, outcar: Path | None, scan: Outcar | None) -> VaspRu
             f"{xml} has {len(reader.ionic_steps)} ionic steps, {outcar} {len(scan.steps)}: files of two runs?",
         )
     counts, valences, titles = _types(xml)
-    common = _Common(
+    facts = RunFacts(
         path=xml,
         version=reader.vasp_version.strip(),
         values=values,
-        charge=_charge(counts, valences, float(values["NELECT"])),
+        charge=charge_of(counts, valences, float(values["NELECT"])),
         stopped=scan is not None and scan.stopped,
         numbers=np.array([atomic_number(str(symbol)) for symbol in reader.atomic_symbols]),
         moments=_stated_moments(reader),
     )
     told: list[OutcarStep | None] = list(scan.steps if scan is not None else ())
     told += [None] * len(reader.ionic_steps)
-    steps = [_step(raw, said, common) for raw, said in zip(reader.ionic_steps, told, strict=False) if "forces" in raw]
+    steps = [
+        without_overflow(_step(raw, said, facts))
+        for raw, said in zip(reader.ionic_steps, told, strict=False)
+        if "forces" in raw
+    ]
     return VaspRun(
         files=tuple(p for p in (xml, outcar) if p is not None),
-        version=common.version,
+        version=facts.version,
         steps=tuple(steps),
         complete=whole and (scan is None or scan.finished),
         relaxed=whole and _relaxed(reader, scan),
         values=values,
         titles=titles,
-        charge=common.charge,
+        charge=facts.charge,
         n_kpoints=len(reader.actual_kpoints),
     )
 
@@ -236,8 +167,8 @@ def _types(path: Path) -> tuple[list[int], list[float], tuple[str, ...]]:
     return [int(row[0]) for row in rows], [float(row[2]) for row in rows], titles
 
 
-def _step(raw: Mapping[str, Any], told: OutcarStep | None, common: _Common) -> VaspStep:
-    assert common.numbers is not None
+def _step(raw: Mapping[str, Any], told: OutcarStep | None, facts: RunFacts) -> VaspStep:
+    assert facts.numbers is not None
     geometry = raw["structure"]
     cell = np.asarray(geometry.lattice.matrix)
     free = float(raw["e_fr_energy"])
@@ -248,19 +179,19 @@ def _step(raw: Mapping[str, Any], told: OutcarStep | None, common: _Common) -> V
     if told is not None and told.free_energy is not None and abs(told.free_energy - free) > _PRINTED:
         raise LabelFailure(
             FailureKind.INCONSISTENT,
-            f"{common.path} says {free:.6f} eV, OUTCAR {told.free_energy:.6f} eV for one step: files of two runs?",
+            f"{facts.path} says {free:.6f} eV, OUTCAR {told.free_energy:.6f} eV for one step: files of two runs?",
         )
     n_steps = len(raw["electronic_steps"])
     change = abs(scf[-1]["e_fr_energy"] - scf[-2]["e_fr_energy"]) if len(scf) > 1 else None
-    converged, how = _evidence(n_steps, change, told, common)
+    converged, how = evidence_of(n_steps, change, told, facts)
     return VaspStep(
         structure=Structure(
             cell=cell,
             pbc=np.ones(3, dtype=bool),
-            numbers=common.numbers,
+            numbers=facts.numbers,
             positions=np.asarray(geometry.frac_coords) @ cell,
-            charge=common.charge,
-            moments=common.moments,
+            charge=facts.charge,
+            moments=facts.moments,
         ),
         properties=Properties(
             energy=free,
@@ -303,29 +234,29 @@ def _from_outcar(path: Path, scan: Outcar) -> VaspRun:
         raise LabelFailure(
             FailureKind.TRUNCATED, f"{path} ends before its first ionic step is complete: VASP was ended too early"
         )
-    common = _Common(
+    facts = RunFacts(
         path=path,
         version=scan.version,
         values=scan.values,
-        charge=_charge(scan.counts, scan.valences, float(scan.values["NELECT"])),
+        charge=charge_of(scan.counts, scan.valences, float(scan.values["NELECT"])),
         stopped=scan.stopped,
     )
     pairs = zip(_images(path, scan), scan.steps, strict=True)
     return VaspRun(
         files=(path,),
         version=scan.version,
-        steps=tuple(_outcar_step(atoms, told, common) for atoms, told in pairs),
+        steps=tuple(without_overflow(_outcar_step(atoms, told, facts)) for atoms, told in pairs),
         complete=scan.finished,
         relaxed=scan.relaxed,
         values=dict(scan.values),
         titles=tuple(scan.titles[: len(scan.counts)]),
-        charge=common.charge,
+        charge=facts.charge,
         n_kpoints=None,
     )
 
 
-def _outcar_step(atoms: Any, told: OutcarStep, common: _Common) -> VaspStep:
-    converged, how = _evidence(told.scf_steps, None, told, common)
+def _outcar_step(atoms: Any, told: OutcarStep, facts: RunFacts) -> VaspStep:
+    converged, how = evidence_of(told.scf_steps, None, told, facts)
     results = atoms.calc.results
     return VaspStep(
         structure=Structure(
@@ -333,7 +264,7 @@ def _outcar_step(atoms: Any, told: OutcarStep, common: _Common) -> VaspStep:
             pbc=np.ones(3, dtype=bool),
             numbers=atoms.numbers,
             positions=atoms.positions,
-            charge=common.charge,
+            charge=facts.charge,
         ),
         properties=Properties(
             energy=np.nan if told.free_energy is None else told.free_energy,
@@ -343,8 +274,8 @@ def _outcar_step(atoms: Any, told: OutcarStep, common: _Common) -> VaspStep:
             moments=told.moments,
             total_moment=told.total_moment,
         ),
-        converged=converged and told.free_energy is not None,
-        convergence=how if told.free_energy is not None else "the energy does not fit into its columns",
+        converged=converged,
+        convergence=how,
         scf_steps=told.scf_steps,
     )
 
@@ -362,7 +293,7 @@ def _images(path: Path, scan: Outcar) -> Sequence[Any]:
     from ase.io.vasp import read_vasp_out
 
     with open_text(path) as stream:
-        text = _Text("".join(islice(stream, scan.end)), path)
+        text = _Text(_STARS.sub(" nan ", "".join(islice(stream, scan.end))), path)
     try:
         images = read_vasp_out(text, ":")
     except Exception as error:  # of damaged text it raises anything
@@ -372,47 +303,6 @@ def _images(path: Path, scan: Outcar) -> Sequence[Any]:
             FailureKind.INCONSISTENT, f"{path}: {len(scan.steps)} energies, but {len(images)} geometries: damaged?"
         )
     return list(images)
-
-
-# -- what both share -----------------------------------------------------------------------------------------------
-
-
-def _evidence(n_steps: int, change: float | None, told: OutcarStep | None, common: _Common) -> tuple[bool, str]:
-    """Whether one ionic step is self-consistent, and how that is known."""
-    values = common.values
-    limit, ediff = int(values.get("NELM", 60)), float(values.get("EDIFF", 1e-4))
-    if int(values.get("ICHARG", 2)) >= 10:
-        return False, f"ICHARG = {int(values['ICHARG'])}: the density was not iterated"
-    if told is None and int(values.get("IBRION", -1)) in _RESPONSE:
-        return False, f"IBRION = {int(values['IBRION'])}: steps of the linear response stand among the electronic ones"
-    if common.stopped:
-        return False, "VASP was stopped by a STOPCAR"
-    if n_steps == 0:
-        return False, "no electronic step: not an energy of DFT"
-    counted = f"{n_steps} electronic steps, NELM = {limit}"
-    if told is None:
-        # VASP ends at NELM without a word in vasprun.xml, so that the last change of the energy must say it.
-        said = f"the last change of the energy is {'unknown' if change is None else f'{change:.2g} eV'}"
-        # EDIFF and energies have eight decimals there.
-        if n_steps >= limit or change is None or change > ediff * (1 + 1e-6) + 1.5e-8:
-            return False, f"not self-consistent: {counted}, {said}, EDIFF = {ediff:g}"
-        return True, f"{counted}; {said}, EDIFF = {ediff:g}"
-    if told.not_reached or not told.reached:
-        return False, f"not self-consistent: {counted}, EDIFF = {ediff:g} was not reached"
-    # VASP 5 writes "EDIFF is reached" after its last step, too.
-    if n_steps >= limit and not _at_least_6(common.version):
-        return False, f"not self-consistent: {counted}; there VASP {common.version} says in any case that it is"
-    return True, f"EDIFF = {ediff:g} is reached; {counted}"
-
-
-def _at_least_6(version: str) -> bool:
-    major = re.match(r"\d+", version)
-    return major is not None and int(major.group()) >= 6
-
-
-def _charge(counts: Sequence[int], valences: Sequence[float], electrons: float) -> float:
-    charge = sum(n * z for n, z in zip(counts, valences, strict=True)) - electrons
-    return 0.0 if abs(charge) < 1e-4 else round(charge, 6)
 
 
 def _machine_learned(path: Path) -> LabelFailure:
