@@ -253,6 +253,7 @@ class EspressoLabeler(ProgramLabeler):
                 FailureKind.INCONSISTENT,
                 f"pw.x {text.version} ran, but {self._where} is version {self.version}: correct its `version`",
             )
+        # Where a file is missing, pw.x silently looks in other folders for one of that name.
         strange = text.md5 - {potential.md5 for potential in self.potentials.values()}
         if strange:
             raise LabelFailure(
@@ -359,16 +360,15 @@ class EspressoLabeler(ProgramLabeler):
         )
 
     def _extrapolated(self, free: float, smearing: float) -> float | None:
-        """Energy without smearing from F and -TS, to lowest order in the width; None where F has no such error.
+        """Energy without smearing from F and -TS, (E + F) / 2; None where F itself is the best that is known.
 
-        Gaussian and Fermi-Dirac smearing: (E + F) / 2, as the errors of E and F are opposite. First-order
-        Methfessel-Paxton smearing: (E + 2 F) / 3 (Methfessel and Paxton, Phys. Rev. B 40, 3616, 1989; Kresse and
-        Furthmüller, Comput. Mater. Sci. 6, 15, 1996). Cold smearing makes the quadratic error of F vanish (Marzari et
-        al., Phys. Rev. Lett. 82, 3296, 1999), and -TS does not tell the rest.
+        Gaussian and Fermi-Dirac smearing make errors of E and F that are quadratic in the width and opposite.
+        Methfessel-Paxton and cold smearing make the quadratic error of F vanish (Methfessel and Paxton, Phys. Rev. B
+        40, 3616, 1989; Marzari et al., Phys. Rev. Lett. 82, 3296, 1999); what -TS is there says nothing about the rest.
         """
-        if self.settings.occupations == "fixed" or self.settings.smearing == "marzari-vanderbilt":
+        if self.settings.occupations == "fixed" or self.settings.smearing not in {"gaussian", "fermi-dirac"}:
             return None
-        return free - smearing / (3 if self.settings.smearing == "methfessel-paxton" else 2)
+        return free - smearing / 2
 
     def _evidence(self, structure: Structure, numbers: PwNumbers, text: PwText) -> dict[str, object]:
         settings = self.settings
