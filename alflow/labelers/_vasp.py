@@ -245,7 +245,7 @@ class VaspLabeler(ProgramLabeler):
             )
         if self.settings.ismear == -5:
             yield "tetrahedra: forces and stress are wrong if this is a metal"
-        if _parts(run.version) != _parts(self.version):
+        if _parts(run.version)[: len(_parts(self.version))] != _parts(self.version):
             yield f"VASP {run.version} ran; the worker's file says {self.version}"
 
 

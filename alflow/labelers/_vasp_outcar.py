@@ -140,8 +140,8 @@ def _head(line: str, found: Outcar) -> None:
         found.titles.append(" ".join(line.partition("=")[2].split()))
     elif "ions per type" in line:
         found.counts = [int(word) for word in line.partition("=")[2].split()]
-    elif line.startswith("   ZVAL") and "POMASS" not in line:
-        found.valences = [float(word) for word in _NUMBER.findall(line)]
+    elif "ZVAL" in line and "mass and valenz" in line:
+        found.valences.append(float(_NUMBER.findall(line)[1]))
     else:
         for tag, pattern in _HEAD.items():
             value = pattern.match(line)

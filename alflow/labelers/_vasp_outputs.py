@@ -104,6 +104,8 @@ def _from_vasprun(xml: Path, outcar: Path | None, scan: Outcar | None) -> VaspRu
             f"{xml} has {len(reader.ionic_steps)} ionic steps, {outcar} {len(scan.steps)}: files of two runs?",
         )
     counts, valences, titles = _types(xml)
+    if sum(counts) != len(reader.atomic_symbols):
+        raise LabelFailure(FailureKind.INCONSISTENT, f"{xml}: its table of species does not count all of its atoms")
     facts = RunFacts(
         path=xml,
         version=reader.vasp_version.strip(),
@@ -230,9 +232,14 @@ def _relaxed(reader: Any, scan: Outcar | None) -> bool:
 def _from_outcar(path: Path, scan: Outcar) -> VaspRun:
     if scan.values.get("ML_LMLFF") == "T":
         raise _machine_learned(path)
-    if not scan.steps or "NELECT" not in scan.values or len(scan.counts) != len(scan.valences):
+    if not scan.steps or "NELECT" not in scan.values:
         raise LabelFailure(
             FailureKind.TRUNCATED, f"{path} ends before its first ionic step is complete: VASP was ended too early"
+        )
+    if not len(scan.counts) == len(scan.valences) == len(scan.titles):
+        raise LabelFailure(
+            FailureKind.INCONSISTENT,
+            f"{path} has {len(scan.titles)} datasets for {len(scan.counts)} species: keep vasprun.xml beside it",
         )
     facts = RunFacts(
         path=path,
@@ -249,7 +256,7 @@ def _from_outcar(path: Path, scan: Outcar) -> VaspRun:
         complete=scan.finished,
         relaxed=scan.relaxed,
         values=dict(scan.values),
-        titles=tuple(scan.titles[: len(scan.counts)]),
+        titles=tuple(scan.titles),
         charge=facts.charge,
         n_kpoints=None,
     )

@@ -51,6 +51,7 @@ _REASONS = {
 }
 _REFUSED = {tag: reason for reason, tags in _REASONS.items() for tag in tags.split()}
 _PARALLEL = frozenset(["NCORE", "NPAR", "KPAR", "NSIM", "LPLANE", "LSCALAPACK", "LSCALU", "NCSHMEM", "LASYNC"])
+_LOGICAL = {".TRUE.": True, ".T.": True, ".FALSE.": False, ".F.": False}
 _TEXT = re.compile(r"[\w.+\-/ ]+")
 
 
@@ -126,7 +127,9 @@ class VaspSettings(BaseModel):
     @field_validator("incar", "parallel", mode="before")
     @classmethod
     def _upper(cls, tags: Any) -> Any:
-        return {str(tag).upper(): value for tag, value in tags.items()} if isinstance(tags, Mapping) else tags
+        if not isinstance(tags, Mapping):
+            return tags
+        return {str(tag).upper(): _LOGICAL.get(str(value).upper(), value) for tag, value in tags.items()}
 
     @field_validator("incar")
     @classmethod

@@ -42,6 +42,10 @@ def row(left: np.ndarray, right: np.ndarray) -> str:
     return "".join(f"{x:14.9f}" for x in (*left, *right)) + "\n"
 
 
+def dataset(title: str, valence: float) -> str:
+    return f"   TITEL  = {title}\n   POMASS =    1.000; ZVAL   = {valence:8.3f}    mass and valenz\n"
+
+
 def structure(cell: np.ndarray, fractional: np.ndarray) -> str:
     crystal = f"   <crystal>\n{vectors('basis', cell)}   </crystal>\n"
     return f"  <structure>\n{crystal}{vectors('positions', fractional)}  </structure>\n"
@@ -176,7 +180,7 @@ def compute(*, version: str = "6.4.2", steps: int = 9, reached: bool = True, ent
     moment = f"{moments.sum():12.7f}" if spin == 2 else ""
     outcar = f""" vasp.{version} 20Jul23 (build Jan 01 2024 00:00:00) complex
 {2 * "".join(f" POTCAR:    {t}{chr(10)}" for t in titles)}
-{"".join(f"   TITEL  = {t}{chr(10)}" for t in titles)}
+{"".join(map(dataset, titles, valences))}
    ions per type = {" ".join(str(n) for n in counts)}
    ISPIN  = {spin:6d}    spin polarized calculation?
    NELM   = {limit:6d};   NELMIN=  4; NELMDL= -5     # of ELM steps
