@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
+from alflow.config import CampaignConfig
 from alflow.errors import ConfigError, FailureKind, LabelFailure, TheoryError
 from alflow.labelers import EspressoLabeler, WorkerConfig, get_labeler, labeler_for_theory
 from alflow.structures import Structure
@@ -372,3 +375,15 @@ def test_the_extrapolated_energy_depends_on_the_smearing(place: Path, smearing: 
     assert entropy < 0
     expected = None if share is None else pytest.approx(free - entropy / share)
     assert result.properties.energy_extrapolated == expected
+
+
+def test_the_files_of_the_page_are_valid(place: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "labelers.md").read_text(encoding="utf-8")
+    section = page[page.index("## `espresso`") :]
+    local, campaign = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[:2])
+    theory = CampaignConfig.model_validate(campaign).theory
+    assert theory.labeler == "espresso"
+    (place / "potentials" / "Si.pz-vbc.UPF").write_bytes((place / "potentials" / "Si.UPF").read_bytes())
+    local["programs"]["espresso"]["potentials"] = place / "potentials"
+    labeler = get_labeler("espresso", theory.settings, worker=WorkerConfig.model_validate(local))
+    assert labeler.theory().code == "quantum-espresso 6.7"
