@@ -156,6 +156,19 @@ def test_the_mesh_is_that_of_kspacing() -> None:
     assert mesh_of(Structure.from_atoms(slab), 0.25) == (11, 6, 1)
 
 
+def test_the_mesh_follows_the_vectors_of_a_left_handed_slab(potcars: dict[str, Potcar], tmp_path: Path) -> None:
+    slab = Atoms("Cu", cell=[[0, 0, 20.0], [2.5, 0, 0], [0, 5.0, 0]][::-1], pbc=[True, True, False])
+    assert np.linalg.det(slab.cell.array) < 0
+    structure = Structure.from_atoms(slab)
+    assert mesh_of(structure, 0.25) == (6, 11, 1)
+    write_inputs(structure, made(kspacing=0.25), potcars, tmp_path, 0)
+    assert (tmp_path / "KPOINTS").read_text().splitlines()[3] == "11 6 1"
+    lengths = [
+        np.linalg.norm(np.array(row.split(), float)) for row in (tmp_path / "POSCAR").read_text().splitlines()[2:5]
+    ]
+    assert lengths == [2.5, 5.0, 20.0]
+
+
 def test_vacuum_is_measured_along_the_normal() -> None:
     cell = np.array([[4.0, 0, 0], [0, 4.0, 0], [9.0, 0, 10.0]])
     atoms = Atoms("Cu2", positions=[[0, 0, 1], [0, 0, 4.5]], cell=cell, pbc=[True, True, False])
