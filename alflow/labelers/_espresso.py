@@ -33,10 +33,10 @@ from alflow.labelers._pw_input import (
     merged,
     vacuum_along,
 )
-from alflow.labelers._pw_output import PwNumbers, PwText, read_numbers, read_text, version_in, xml_file
+from alflow.labelers._pw_output import PwNumbers, PwText, read_numbers, read_text, version_in, version_numbers, xml_file
 from alflow.labelers._result import RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
-from alflow.labelers._upf import Pseudopotential, read_pseudopotential
+from alflow.labelers._upf import Pseudopotential, read_family
 from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class EspressoLabeler(ProgramLabeler):
         return TheorySpec(
             labeler=self.name,
             settings=self.settings.model_dump(mode="json"),
-            code=f"quantum-espresso {'.'.join(_numbers_of(self.version)[:2])}",
+            code=f"quantum-espresso {'.'.join(map(str, version_numbers(self.version)[:2]))}",
             files={element: potential.sha256 for element, potential in sorted(self.potentials.items())},
             not_physics=("program", "pseudopotentials"),
         )
@@ -125,7 +125,7 @@ class EspressoLabeler(ProgramLabeler):
     def version(self) -> str:
         """The version that the worker's file declares, else the one that pw.x prints when it is started."""
         version = self.program.version or self._probed_version()
-        if len(_numbers_of(version)) < 2:
+        if len(version_numbers(version)) < 2:
             raise ConfigError(f"{self._where}: the version {version!r} is not one of pw.x, e.g. 7.3: correct `version`")
         return version
 
@@ -202,19 +202,7 @@ class EspressoLabeler(ProgramLabeler):
         if self.program.potentials is None:
             raise ConfigError(f"{self._where} has no `potentials`: add the folder of the pseudopotentials")
         place = expand_path(self.program.potentials, f"{self._where}, potentials").resolve()
-        found = {}
-        for element, file in sorted(settings.pseudopotentials.items()):
-            potential = read_pseudopotential(place / file)
-            if potential.element != element:
-                raise ConfigError(f"the pseudopotential {file} is for {potential.element}, not for {element}")
-            found[element] = potential
-        functionals = {p.functional: f"{p.functional} ({p.path.name})" for p in found.values()}
-        if len(functionals) > 1:
-            raise ConfigError(
-                f"the pseudopotentials are made for different functionals, {' and '.join(functionals.values())}: "
-                "take all from one family"
-            )
-        return found
+        return read_family({element: place / name for element, name in settings.pseudopotentials.items()})
 
     @staticmethod
     def _copy(file: Path, folder: Path) -> None:
@@ -246,8 +234,8 @@ class EspressoLabeler(ProgramLabeler):
 
     def _check_run(self, text: PwText) -> None:
         """Whether the program and the pseudopotentials were those of the theory."""
-        wanted = _numbers_of(self.version)
-        printed = _numbers_of(text.version or "")
+        wanted = version_numbers(self.version)
+        printed = version_numbers(text.version or "")
         if printed[: len(wanted)] != wanted:
             raise LabelFailure(
                 FailureKind.INCONSISTENT,
@@ -414,16 +402,3 @@ def _remove_bulk(folder: Path) -> None:
         if path.is_file() and path != kept:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def _numbers_of(version: str) -> list[str]:
-    """``["7", "3", "1"]`` of ``7.3.1``, ``["6", "7"]`` of ``6.7MaX``."""
-    numbers = []
-    for part in version.removeprefix("v.").split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(digits)
-        if digits != part:
-            break
-    return numbers

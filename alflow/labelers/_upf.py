@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,28 @@ def read_pseudopotential(path: Path) -> Pseudopotential:
         )
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(f"{path}: its PP_HEADER cannot be understood ({error}): is the file whole?") from error
+
+
+def read_family(files: Mapping[str, Path]) -> dict[str, Pseudopotential]:
+    """Read the file of each element, sorted by element.
+
+    Raises
+    ------
+    ConfigError
+        if one cannot be read, is for another element, or they are made for different functionals
+    """
+    found = {}
+    for element, path in sorted(files.items()):
+        found[element] = read_pseudopotential(path)
+        if found[element].element != element:
+            raise ConfigError(f"the pseudopotential {path.name} is for {found[element].element}, not for {element}")
+    functionals = {p.functional: f"{p.functional} ({p.path.name})" for p in found.values()}
+    if len(functionals) > 1:
+        raise ConfigError(
+            f"the pseudopotentials are made for different functionals, {' and '.join(functionals.values())}: "
+            "take all from one family"
+        )
+    return found
 
 
 def canonical_functional(text: str) -> str:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.units import Bohr, Hartree, Rydberg
 
 from alflow.errors import FailureKind, LabelFailure
-from alflow.labelers._pw_output import read_numbers, read_text, version_in
+from alflow.labelers._pw_output import read_numbers, read_text, version_in, version_numbers
 from alflow.structures import Structure
 
 RECORDED = Path(__file__).parent / "pw"
@@ -107,6 +107,18 @@ def test_atoms_come_in_the_order_of_their_index(tmp_path: Path) -> None:
     assert np.abs(read_numbers(folder, NICKEL).structure.positions - NICKEL.positions).max() < 1e-8
 
 
+def test_later_versions_leave_out_what_does_not_apply(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "si")
+    path = folder / "out" / "pwscf.xml"
+    text = path.read_text()
+    start, end = text.index("<magnetization>"), text.index("</magnetization>")
+    text = text[:start] + "<magnetization><do_magnetization>false</do_magnetization>" + text[end:]
+    path.write_text("\n".join(line for line in text.splitlines() if "<demet>" not in line))
+    numbers = read_numbers(folder, SILICON)
+    assert numbers.total_moment is None
+    assert numbers.smearing == 0.0
+
+
 def test_a_copy_of_the_numbers_will_do(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "si")
     (folder / "out" / "pwscf.save").mkdir()
@@ -145,7 +157,7 @@ def test_no_numbers_at_all(tmp_path: Path) -> None:
     [
         ("readpp", "file ./pseudo/Si.UPF not found", FailureKind.MISSING_FILE),
         ("c_bands", "too many bands are not converged", FailureKind.NOT_CONVERGED),
-        ("cdiaghg", "S matrix not positive definite", FailureKind.NOT_CONVERGED),
+        ("laxlib_cdiaghg", "S matrix not positive definite", FailureKind.NOT_CONVERGED),
         ("sym_rho_init_shell", "lone vector", FailureKind.NOT_CONVERGED),
         ("check_atoms", "atoms #   1 and #   2 overlap!", FailureKind.CRASHED),
     ],
@@ -183,3 +195,6 @@ def test_versions() -> None:
     assert version_in("     Program PWSCF v.6.7MaX starts on 26Nov2026") == "6.7MaX"
     assert version_in("     Program PWSCF v.7.3.1 starts on  1Jan2024") == "7.3.1"
     assert version_in("Segmentation fault") is None
+    assert version_numbers("6.7MaX") == version_numbers("v.6.7") == (6, 7)
+    assert version_numbers("7.3.1") == (7, 3, 1)
+    assert version_numbers("seven") == ()
