@@ -18,8 +18,8 @@ from ase import Atoms
 from ase.build import bulk
 
 from alflow.errors import FailureKind, LabelFailure
+from alflow.folder import keeper
 from alflow.labelers import EspressoLabeler, RunState, WorkerConfig, check_labeler, get_labeler
-from alflow.labelers import _keeper as keeper
 from alflow.labelers._pw_input import RUNGS
 from alflow.structures import Structure
 from tests.labelers.test_program import processes_in

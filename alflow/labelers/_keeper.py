@@ -1,5 +1,0 @@
-"""Moved to :mod:`alflow.folder.keeper`."""
-
-from alflow.folder.keeper import ENDED, RUN, RUNNING
-
-__all__ = ["ENDED", "RUN", "RUNNING"]
