@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _dedup, _deploy, _drive, _lammps, _look, _models, _queue, _start
+from alflow.cli import _data, _db, _dedup, _deploy, _drive, _lammps, _look, _models, _queue, _start, _theory
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -126,6 +126,17 @@ _add(queue_app, _queue.retry, "retry", "alflow queue retry 7 9")
 _add(queue_app, _queue.release, "release", "alflow queue release 7")
 _add(queue_app, _queue.cancel, "cancel", "alflow queue cancel 7")
 app.add_typer(queue_app, name="queue", rich_help_panel=_MACHINES)
+
+theory_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at theories and compare them.")
+_add(theory_app, _theory.ls, "ls", "alflow theory ls")
+_add(theory_app, _theory.show, "show", "alflow theory show pbe pbe-new")
+_add(
+    theory_app,
+    _theory.equate,
+    "equate",
+    "alflow theory equate pbe pbe-new --reason '40 structures, at most 0.1 meV/atom apart'",
+)
+app.add_typer(theory_app, name="theory", rich_help_panel=_MACHINES)
 
 db_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the ledger's database.")
 _add(db_app, _db.upgrade, "upgrade", "alflow db upgrade")

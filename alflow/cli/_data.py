@@ -204,10 +204,12 @@ def export(
         kept = {c.structure_id: c for c in reversed(candidates) if everything or c.structure_id in labels}
         rows = sorted(kept.values(), key=lambda row: row.id)
         structures = target.ledger.pool.structures([row.id for row in rows])
-        items = [
-            Exported(candidate=row, structure=structure, label=labels.get(row.structure_id), theory=chosen)
-            for row, structure in zip(rows, structures, strict=True)
-        ]
+        others = {} if chosen is None else {r.id: r for r in target.ledger.theories.list() if r.id != chosen.id}
+        items = []
+        for row, structure in zip(rows, structures, strict=True):
+            label = labels.get(row.structure_id)
+            equated = None if label is None else others.get(label.theory_id)
+            items.append(Exported(candidate=row, structure=structure, label=label, theory=chosen, equated=equated))
     if not items:
         what = "match" if everything else "match and have a label"
         stderr().print(f"nothing to export: of {plural(len(candidates), 'candidate')} none {what}")

@@ -39,12 +39,16 @@ _BY_SUFFIX = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """One candidate on its way into a file; ``label`` and ``theory`` are None where it has none."""
+    """One candidate on its way into a file; ``label`` and ``theory`` are None where it has none.
+
+    ``equated`` is the label's own theory where it only counts for ``theory`` by a person's word.
+    """
 
     candidate: CandidateRow
     structure: Structure
     label: LabelRow | None
     theory: TheoryRow | None
+    equated: TheoryRow | None = None
 
 
 def format_of(path: Path, wanted: Format | None) -> Format:
@@ -93,6 +97,8 @@ def provenance(item: Exported) -> dict[str, Any]:
         content["alflow_label_kind"] = item.label.kind.value
         content["alflow_theory"] = item.theory.name or item.theory.labeler
         content["alflow_theory_fingerprint"] = item.theory.fingerprint
+        if item.equated is not None:
+            content["alflow_equated_fingerprint"] = item.equated.fingerprint
     return content
 
 

@@ -201,7 +201,7 @@ def report(
 
 def _labels_of(ledger: Ledger, row: CandidateRow) -> list[tuple[TheoryRow, LabelRow]]:
     found = ((theory, ledger.labels.get(row.structure_id, theory.id)) for theory in ledger.theories.list())
-    return [(theory, label) for theory, label in found if label is not None]
+    return [(theory, label) for theory, label in found if label is not None and label.theory_id == theory.id]
 
 
 def _document(row: CandidateRow, structure: Structure, labels: list[tuple[TheoryRow, LabelRow]]) -> dict[str, Any]:

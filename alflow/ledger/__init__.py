@@ -17,6 +17,7 @@ from alflow.ledger._rows import (
     ClaimedJob,
     CommitteeLabel,
     CommitteeRow,
+    EquationRow,
     EventRow,
     HullRow,
     JobRow,
@@ -42,6 +43,7 @@ from alflow.ledger._states import (
     StepState,
     Stream,
 )
+from alflow.ledger._theories import theory_name
 from alflow.ledger._upkeep import backup_ledger, check_ledger
 from alflow.ledger._worker import WorkerIdentity, is_alive
 
@@ -62,6 +64,7 @@ __all__ = [
     "CommitteeRow",
     "CopyProgress",
     "CopyReport",
+    "EquationRow",
     "EventRow",
     "HullRow",
     "JobRow",
@@ -86,5 +89,6 @@ __all__ = [
     "copy_ledger",
     "is_alive",
     "open_ledger",
+    "theory_name",
     "upgrade_ledger",
 ]

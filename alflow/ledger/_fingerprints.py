@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, select
 from alflow.errors import LedgerError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, among
+from alflow.ledger._equations import counting_theories
 from alflow.ledger._states import KEPT_CANDIDATES, CandidateState, LabelQuality
 from alflow.ledger._structures import fingerprint_row, insert_fingerprints, load_structures
 from alflow.structures import DuplicatePolicy, Fingerprint, fingerprint, leading_bounds, probe_bounds
@@ -54,7 +55,7 @@ LABELLED_NEAR = (
     .join_from(t.Fingerprint, t.Label, t.Label.structure_id == t.Fingerprint.structure_id)
     .where(
         *_IN_RANGE,
-        t.Label.theory_id + 0 == bindparam("theory_id"),
+        (t.Label.theory_id + 0).in_(bindparam("theory_ids", expanding=True)),
         # not a parameter, or a prepared statement could not use the index, which holds accepted labels only
         t.Label.quality == literal_column(f"'{LabelQuality.ACCEPTED}'"),
     )
@@ -150,9 +151,10 @@ class FingerprintKeeping:
             return sorted((int(c), int(s)) for c, s in connection.execute(NEAR, values))
 
     def labelled_near(self, theory_id: int, mark: Fingerprint, policy: DuplicatePolicy) -> list[int]:
-        """As :meth:`near`: structure ids with a label of a theory, from any campaign, in order of the labels."""
-        values = _ranges(mark, policy) | {"theory_id": theory_id}
+        """As :meth:`near`: structures with a label that counts for a theory, from any campaign, in order of labels."""
+        values = _ranges(mark, policy)
         with self._database.read() as connection:
+            values["theory_ids"] = counting_theories(connection, theory_id)
             return [int(s) for _, s in sorted(connection.execute(LABELLED_NEAR, values).tuples())]
 
     # -- one adds at a time ----------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, select
+from sqlalchemy import Connection, Select, exists, func, select
 
 from alflow.errors import LedgerError, NotFoundError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, among, insert_or_ignore, table_columns
+from alflow.ledger._equations import counting_theories
 from alflow.ledger._rows import LabelRow, iso
-from alflow.ledger._states import LabelKind, LabelQuality
+from alflow.ledger._states import CandidateState, LabelKind, LabelQuality
 from alflow.ledger._types import AnyRow, plain
 from alflow.structures import Properties, Structure
 
@@ -42,8 +43,13 @@ def label_row(row: AnyRow) -> LabelRow:
     )
 
 
+def _preference(row: AnyRow, theory_id: int) -> tuple[bool, int]:
+    """Of several labels that count for a theory the first is used: its own, else the oldest."""
+    return row.theory_id != theory_id, row.id
+
+
 def find_accepted(connection: Connection, structure_id: int, theory_id: int) -> AnyRow | None:
-    """The accepted label of a structure at a theory, joined with its geometry."""
+    """The accepted label of a structure of exactly a theory, joined with its geometry."""
     query = _labels().where(
         t.Label.structure_id == structure_id, t.Label.theory_id == theory_id, t.Label.quality == LabelQuality.ACCEPTED
     )
@@ -97,10 +103,19 @@ class Labels:
         self._database = database
 
     def get(self, structure_id: int, theory_id: int) -> LabelRow | None:
-        """The accepted label of a structure at a theory, None if there is none."""
+        """The accepted label of a structure that counts for a theory, None if there is none.
+
+        The theory's own label goes before those of theories that were declared to count for it, see
+        :class:`~alflow.ledger._equations.Equations`; ``theory_id`` of the row says whose it is.
+        """
         with self._database.read() as connection:
-            row = find_accepted(connection, structure_id, theory_id)
-            return None if row is None else label_row(row)
+            query = _labels().where(
+                t.Label.structure_id == structure_id,
+                t.Label.theory_id.in_(counting_theories(connection, theory_id)),
+                t.Label.quality == LabelQuality.ACCEPTED,
+            )
+            rows = connection.execute(query).all()
+            return label_row(min(rows, key=lambda row: _preference(row, theory_id))) if rows else None
 
     def by_id(self, label_id: int) -> LabelRow:
         """The label of that id, whatever its quality; raises NotFoundError."""
@@ -111,18 +126,49 @@ class Labels:
         return label_row(row)
 
     def accepted(self, theory_id: int, campaign_id: int | None = None) -> list[LabelRow]:
-        """All accepted labels of a theory in order of acceptance; of one campaign's structures, or of all."""
-        query = (
-            _labels()
-            .where(t.Label.theory_id == theory_id, t.Label.quality == LabelQuality.ACCEPTED)
-            .order_by(t.Label.id)
-        )
+        """All accepted labels that count for a theory, one per structure as :meth:`get` has it, in order of acceptance.
+
+        Of one campaign's structures, or of all.
+        """
+        query = _labels().where(t.Label.quality == LabelQuality.ACCEPTED).order_by(t.Label.id)
         if campaign_id is not None:
             query = query.where(
                 exists().where(t.Candidate.structure_id == t.Label.structure_id, t.Candidate.campaign_id == campaign_id)
             )
         with self._database.read() as connection:
-            return [label_row(row) for row in connection.execute(query)]
+            theories = counting_theories(connection, theory_id)
+            rows = connection.execute(query.where(t.Label.theory_id.in_(theories))).all()
+        if len(theories) > 1:
+            best: dict[int, AnyRow] = {}
+            for row in sorted(rows, key=lambda row: _preference(row, theory_id)):
+                best.setdefault(row.structure_id, row)
+            rows = sorted(best.values(), key=lambda row: int(row.id))
+        return [label_row(row) for row in rows]
+
+    def of_other_theories(self, campaign_id: int, theory_id: int) -> dict[int, int]:
+        """Labelled candidates of a campaign without a label that counts for a theory: their number by the label's."""
+        with self._database.read() as connection:
+            counting = (
+                select(t.Label.structure_id)
+                .where(
+                    t.Label.theory_id.in_(counting_theories(connection, theory_id)),
+                    t.Label.quality == LabelQuality.ACCEPTED,
+                    t.Label.structure_id == t.Candidate.structure_id,
+                )
+                .correlate(t.Candidate)
+            )
+            query = (
+                select(t.Label.theory_id, func.count())
+                .join(t.Candidate, t.Candidate.structure_id == t.Label.structure_id)
+                .where(
+                    t.Candidate.campaign_id == campaign_id,
+                    t.Candidate.state == CandidateState.LABELLED,
+                    t.Label.quality == LabelQuality.ACCEPTED,
+                    ~counting.exists(),
+                )
+                .group_by(t.Label.theory_id)
+            )
+            return dict(connection.execute(query).tuples().all())
 
     def store(
         self,
@@ -167,10 +213,10 @@ class Labels:
             return list(connection.scalars(query))
 
     def labelled_ids(self, theory_id: int, structure_ids: Sequence[int]) -> set[int]:
-        """Those of the structures that have an accepted label at a theory."""
+        """Those of the structures that have an accepted label that counts for a theory."""
         with self._database.read() as connection:
             query = select(t.Label.structure_id).where(
-                t.Label.theory_id == theory_id,
+                t.Label.theory_id.in_(counting_theories(connection, theory_id)),
                 t.Label.quality == LabelQuality.ACCEPTED,
                 among(connection, t.Label.structure_id, structure_ids),
             )

@@ -20,6 +20,7 @@ from alflow.ledger._check import find_problems
 from alflow.ledger._columns import CandidateColumn
 from alflow.ledger._committees import Committees
 from alflow.ledger._engine import Database, now
+from alflow.ledger._equations import Equations
 from alflow.ledger._events import Events
 from alflow.ledger._hulls import Hulls
 from alflow.ledger._labels import Labels
@@ -43,7 +44,7 @@ class Ledger:
 
     Attributes
     ----------
-    campaigns, rounds, pool, theories, labels, queue, committees, artifacts, hulls, events
+    campaigns, rounds, pool, theories, equations, labels, queue, committees, artifacts, hulls, events
         the repository, by subject
     """
 
@@ -54,6 +55,7 @@ class Ledger:
         self.rounds = Rounds(database)
         self.pool = Pool(database)
         self.theories = Theories(database)
+        self.equations = Equations(database)
         self.labels = Labels(database)
         self.queue = Queue(database)
         self.committees = Committees(database)

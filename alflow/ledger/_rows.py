@@ -223,6 +223,25 @@ class TheoryRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EquationRow:
+    """The word of a person that labels of one theory count as labels of another.
+
+    ``theory_id`` is the theory whose labels are meant, ``counts_as`` the theory that they count for; the reverse does
+    not follow, and neither does a third theory. ``evidence`` compares the structures that had labels of both when it
+    was declared.
+    """
+
+    id: int
+    theory_id: int
+    counts_as: int
+    reason: str
+    evidence: Json
+    actor: str
+    created: str
+    withdrawn: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelRow:
     """What a theory says about a structure, with the evidence."""
 

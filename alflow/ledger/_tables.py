@@ -289,6 +289,24 @@ class Theory(Base):
     created: Mapped[float] = _now()
 
 
+class TheoryEquation(Base):
+    """The word of a person that labels of one theory count as labels of another; withdrawn, never removed."""
+
+    __tablename__ = "theory_equation"
+    id: Mapped[int] = _key()
+    theory_id: Mapped[int] = _reference("theory.id")
+    counts_as: Mapped[int] = _reference("theory.id")
+    reason: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    actor: Mapped[str] = mapped_column(String(200))
+    created: Mapped[float] = _now()
+    withdrawn: Mapped[float | None]
+    __table_args__ = (
+        CheckConstraint("theory_id <> counts_as", name="two_theories"),
+        _partial("withdrawn IS NULL", "uq_theory_equation_standing", "counts_as", "theory_id", unique=True),
+    )
+
+
 class Label(Base):
     """What a theory says about a structure; at most one is accepted."""
 

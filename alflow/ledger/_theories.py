@@ -7,14 +7,18 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from alflow.errors import NotFoundError, TheoryError
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, insert_or_ignore, table_columns
 from alflow.ledger._events import record
 from alflow.ledger._rows import TheoryRow, iso
+from alflow.ledger._states import LabelQuality
 from alflow.ledger._types import AnyRow, plain
+
+_PREFIX = 4
+"""Fewer characters of a fingerprint are taken for a mistyped name."""
 
 
 def theory_row(row: AnyRow) -> TheoryRow:
@@ -30,6 +34,11 @@ def theory_row(row: AnyRow) -> TheoryRow:
         noise=row.noise,
         created=iso(row.created),
     )
+
+
+def theory_name(row: AnyRow | TheoryRow) -> str:
+    """The name of a theory, or where it has none the beginning of its fingerprint."""
+    return str(row.name or row.fingerprint[:12])
 
 
 def select_theory(connection: Connection, key: int | str) -> AnyRow:
@@ -80,8 +89,9 @@ class Theories:
             )
             if namesake is not None and namesake.fingerprint != fingerprint:
                 raise TheoryError(
-                    f"theory {name!r} is in the ledger with other settings or code ({namesake.code}; now {code}); "
-                    "labels of two theories never mix: give the changed theory another name"
+                    f"theory {name!r} is in the ledger with other settings, files or code ({namesake.code}; now "
+                    f"{code}), and labels of two theories never mix: restore them, or give the changed theory another "
+                    "name (`theory: name:`)"
                 )
             new = {
                 "name": name,
@@ -108,6 +118,35 @@ class Theories:
         """The theory of that id, name or fingerprint; raises NotFoundError."""
         with self._database.read() as connection:
             return theory_row(select_theory(connection, key))
+
+    def find(self, key: str) -> TheoryRow:
+        """The theory of that name or id, or the only one whose fingerprint begins so, as people write it.
+
+        Raises
+        ------
+        NotFoundError
+            if there is none
+        TheoryError
+            if the fingerprints of several begin so
+        """
+        with self._database.read() as connection:
+            rows = [theory_row(row) for row in connection.execute(select(*table_columns(t.Theory)))]
+            exact = [row for row in rows if row.name == key] or [row for row in rows if str(row.id) == key]
+            found = exact or [row for row in rows if len(key) >= _PREFIX and row.fingerprint.startswith(key.lower())]
+            if len(found) > 1:
+                names = ", ".join(f"{row.id} ({theory_name(row)})" for row in found)
+                raise TheoryError(f"several theories' fingerprints begin with {key!r}: choose one of {names} by its id")
+            return found[0] if found else theory_row(select_theory(connection, key))
+
+    def label_counts(self) -> dict[int, int]:
+        """Number of accepted labels of every theory that has one, by its id."""
+        query = (
+            select(t.Label.theory_id, func.count())
+            .where(t.Label.quality == LabelQuality.ACCEPTED)
+            .group_by(t.Label.theory_id)
+        )
+        with self._database.read() as connection:
+            return dict(connection.execute(query).tuples().all())
 
     def list(self) -> builtins.list[TheoryRow]:
         """All theories in order of registration."""

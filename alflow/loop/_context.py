@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from alflow.config import CampaignConfig, LoadedCampaign, load_campaign
 from alflow.errors import ConfigError, NotFoundError, TheoryError
 from alflow.labelers import Labeler, WorkerConfig, get_labeler, load_worker_config
-from alflow.ledger import CampaignRow, CampaignState, Ledger, RoundRow, TheoryRow, open_ledger
+from alflow.ledger import (
+    OPEN_JOBS,
+    CampaignRow,
+    CampaignState,
+    Ledger,
+    RoundRow,
+    TheoryRow,
+    open_ledger,
+    theory_name,
+)
 from alflow.loop._limits import Allowance
 from alflow.loop._reporter import Reporter, SilentReporter
 from alflow.loop._seeds import derive_rng, derive_seed
@@ -103,7 +112,8 @@ def open_campaign(
     ConfigError
         if the file cannot be used
     TheoryError
-        if the file now describes other physics than the labels that the campaign already holds
+        if the file describes other physics than the labels that the campaign already holds, and nobody declared that
+        these count for it
     LedgerVersionError
         if the ledger needs ``alflow db upgrade``
     """
@@ -162,16 +172,7 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
             if not create:
                 raise
             return ledger.campaigns.create(config.name, config.goal, stored, config.version)
-        old_theory = row.config.get("theory")
-        if old_theory != theory.fingerprint:
-            old = ledger.theories.get(str(old_theory))
-            held = len(ledger.labels.accepted(old.id, row.id))
-            if held:
-                raise TheoryError(
-                    f"campaign {config.name!r} holds {held} labels of theory {old.name!r} ({old.fingerprint[:12]}), "
-                    f"but the file now describes {theory.name!r} ({theory.fingerprint[:12]}); labels of two theories "
-                    "never mix: restore the settings, or give the campaign a new name"
-                )
+        _refuse_other_theories(ledger, row, theory)
         if row.config != stored:
             changed = _described(row.config) != _described(stored)
             reason = "the campaign file was changed" if changed else "the campaign file was moved"
@@ -180,6 +181,39 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
                 ledger.campaigns.set_state(row.id, CampaignState.ACTIVE, "the campaign file was changed after the stop")
                 row = ledger.campaigns.get(row.id)
         return row
+
+
+def equate_command(theory: TheoryRow, counts_as: TheoryRow) -> str:
+    """Write the command by which a person declares that labels of one theory count for another."""
+    return f"`alflow theory equate {theory_name(theory)} {theory_name(counts_as)} --reason '...'`"
+
+
+def _refuse_other_theories(ledger: Ledger, row: CampaignRow, theory: TheoryRow) -> None:
+    """Refuse a campaign whose labels, or whose calculations under way, are not of its theory.
+
+    Asked every time and not only when the file changes: a declaration that made the labels count may be withdrawn.
+    """
+    described = f"the file describes {theory_name(theory)!r} ({theory.labeler}, {theory.fingerprint[:12]})"
+    others = ledger.labels.of_other_theories(row.id, theory.id)
+    if others:
+        other, held = max(others.items(), key=lambda item: item[1])
+        old = ledger.theories.get(other)
+        raise TheoryError(
+            f"campaign {row.name!r} holds {held} labels of theory {theory_name(old)!r} ({old.labeler}, "
+            f"{old.fingerprint[:12]}), but {described}; labels of two theories never mix. `alflow theory show "
+            f"{theory_name(old)} {theory_name(theory)}` lists what differs: restore it, or rename the campaign; "
+            f"where both give the same numbers, say so: {equate_command(old, theory)}"
+        )
+    if row.config.get("theory") == theory.fingerprint:
+        return
+    jobs = [job.id for job in ledger.queue.list(row.id, OPEN_JOBS) if job.theory_id != theory.id]
+    if jobs:
+        some = " ".join(map(str, jobs[:3])) + (" ..." if len(jobs) > 3 else "")
+        raise TheoryError(
+            f"campaign {row.name!r} waits for {len(jobs)} labels of another theory, but {described}; labels of two "
+            f"theories never mix: restore the settings and let them finish, or withdraw them (`alflow queue cancel "
+            f"{some}`)"
+        )
 
 
 def _described(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alflow.errors import StructureError
-from alflow.ledger import KEPT_CANDIDATES, CandidateState, LabelKind
+from alflow.ledger import KEPT_CANDIDATES, CandidateState, LabelKind, theory_name
 from alflow.loop._context import CampaignContext
 from alflow.loop._hull import is_relaxed
 from alflow.structures import (
@@ -28,7 +28,7 @@ from alflow.structures import (
 )
 
 if TYPE_CHECKING:
-    from alflow.ledger import CandidateRow, Ledger
+    from alflow.ledger import CandidateRow, LabelRow, Ledger
 
 AT_ONCE = 1000
 """How many fingerprints are compared at a time."""
@@ -179,10 +179,10 @@ def find_labelled(ctx: CampaignContext, structure: Structure, mark: Fingerprint)
 def reuse_labels(
     ctx: CampaignContext, candidate_ids: Sequence[int], found: Mapping[int, Match | None] | None = None
 ) -> list[int]:
-    """Give candidates the labels of identical structures at the same theory, from any campaign; return those served.
+    """Give candidates the labels of identical structures that count for the theory, of any campaign; return them.
 
     Called inside a transaction. A label is carried over through the isometry (rotated forces, permuted sites, scaled
-    energy) and stored as *reused*, with the label that it derives from.
+    energy) and stored as *reused*, with the label that it derives from, whose theory it keeps.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def reuse_labels(
     for row in rows:
         direct = ctx.ledger.labels.get(row.structure_id, ctx.theory.id) if row.structure_id in labelled else None
         if direct is not None:
-            reason = f"this structure has label {direct.id} at theory {ctx.theory.name} already"
+            reason = f"this structure has label {direct.id} at theory {_theory_name(ctx, direct)} already"
             ctx.ledger.pool.transition([row.id], CandidateState.LABELLED, reason)
             served.append(row.id)
             continue
@@ -226,7 +226,7 @@ def reuse_labels(
             continue
         label = ctx.ledger.labels.store(
             row.structure_id,
-            ctx.theory.id,
+            source.theory_id,
             properties,
             kind=LabelKind.REUSED,
             evidence={"reused": f"identical to the structure of label {source.id}"},
@@ -240,6 +240,10 @@ def reuse_labels(
         )
         served.append(row.id)
     return served
+
+
+def _theory_name(ctx: CampaignContext, label: LabelRow) -> str:
+    return theory_name(ctx.theory if label.theory_id == ctx.theory.id else ctx.ledger.theories.get(label.theory_id))
 
 
 def _loader(ledger: Ledger, structure_id: int) -> Callable[[], Structure]:

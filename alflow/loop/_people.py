@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 from alflow.errors import StructureError, UserError
 from alflow.explore import Proposal
-from alflow.ledger import CampaignState, CandidateState, LabelKind, NewCandidate, RoundState, Stream, TheoryRow
-from alflow.loop._context import CampaignContext
+from alflow.ledger import (
+    CampaignState,
+    CandidateState,
+    LabelKind,
+    NewCandidate,
+    RoundState,
+    Stream,
+    TheoryRow,
+    theory_name,
+)
+from alflow.loop._context import CampaignContext, equate_command
 from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate, renew_fingerprints
 from alflow.loop._ingest import IngestReport, ingest
 from alflow.structures import Fingerprint, LabelledStructure, Structure, fingerprint
@@ -53,17 +62,18 @@ def import_labels(
     """Take over labels that a user already has, under a theory that the user declares.
 
     The theory is the user's word: energies of another code or other settings would poison the committee, so labels go
-    into this campaign only under the campaign's own theory.
+    into this campaign only under the campaign's own theory, or one that was declared to count for it.
 
     Raises
     ------
     UserError
-        if the declared theory is not the campaign's
+        if labels of the declared theory do not count for the campaign's
     """
-    if theory.id != ctx.theory.id:
+    if theory.id not in ctx.ledger.equations.counting_for(ctx.theory.id):
         raise UserError(
             f"theory {theory.name!r} ({theory.fingerprint[:12]}) is not the theory of campaign {ctx.name!r}, which is "
-            f"{ctx.theory.name!r} ({ctx.theory.fingerprint[:12]}); labels of two theories never mix"
+            f"{ctx.theory.name!r} ({ctx.theory.fingerprint[:12]}); labels of two theories never mix. Where both give "
+            f"the same numbers, say so: {equate_command(theory, ctx.theory)}"
         )
     taken = known = duplicates = 0
     usable: list[tuple[LabelledStructure, str, Fingerprint]] = []
@@ -94,7 +104,7 @@ def import_labels(
                     continue
                 candidate = _add(ctx, structure, mark, origin, CandidateState.POOLED, f"imported from {origin}", None)
                 row = ctx.ledger.pool.get(candidate)
-            if ctx.ledger.labels.get(row.structure_id, theory.id) is not None:
+            if ctx.ledger.labels.get(row.structure_id, ctx.theory.id) is not None:
                 known += 1
                 continue
             label = ctx.ledger.labels.store(
@@ -102,12 +112,12 @@ def import_labels(
                 theory.id,
                 example.properties,
                 kind=LabelKind.IMPORTED,
-                evidence={"imported_from": origin, "declared_theory": theory.name},
+                evidence={"imported_from": origin, "declared_theory": theory_name(theory)},
             )
             ctx.ledger.pool.transition(
                 [row.id],
                 CandidateState.LABELLED,
-                f"label {label.id} imported from {origin}, declared as theory {theory.name}",
+                f"label {label.id} imported from {origin}, declared as theory {theory_name(theory)}",
                 stream=Stream.IMPORTED,
                 actor=PERSON,
             )

@@ -302,7 +302,7 @@ def test_what_is_near_is_one_range_of_an_index(
     ranges = _ranges(mark, DuplicatePolicy.redundant())
     asked = {
         "candidate": NEAR.params(**ranges, campaign_id=campaign.id, states=["pooled"], after=0),
-        "label": LABELLED_NEAR.params(**ranges, theory_id=1),
+        "label": LABELLED_NEAR.params(**ranges, theory_ids=[1]),
     }
     for analyzed in (False, True):
         if analyzed:

@@ -122,6 +122,11 @@ def test_the_upgraded_ledger_is_used_on(older: str) -> None:
         assert ledger.pool.transition([3, 9], CandidateState.POOLED, "passed the filters") == [9]
         [job] = ledger.queue.claim(WorkerIdentity.current(), limit=5)
         ledger.queue.complete(job.job_id, job.fence, Properties(energy=-22.0), {})
+        assert ledger.equations.list(withdrawn=True) == []
+        other = ledger.theories.register("other", "emt", {}, "ase 3.29 emt", {}, "f" * 64)
+        assert ledger.labels.accepted(other.id) == []
+        ledger.equations.declare(1, other.id, "for this test")
+        assert [label.id for label in ledger.labels.accepted(other.id)] == [2, 3]
         assert ledger.pool.get(4).state == CandidateState.LABELLED
     assert check_ledger(older) == []
 

@@ -33,3 +33,16 @@ class BrokenForNow(EMT):  # type: ignore[misc]
         if Path(os.environ["ALFLOW_TEST_BROKEN"]).exists():
             raise CalculationFailed("the code is not installed properly")
         super().calculate(*args, **kwargs)
+
+
+class FromFile(EMT):  # type: ignore[misc]
+    """Shifts every energy by what a file says for each atom, eV, as another pseudopotential would."""
+
+    def __init__(self, potential: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shift = float(Path(potential).read_text(encoding="utf-8"))
+
+    def calculate(self, *args: Any, **kwargs: Any) -> None:
+        super().calculate(*args, **kwargs)
+        for name in ("energy", "free_energy"):
+            self.results[name] += self.shift * len(self.atoms)
