@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _dedup, _deploy, _drive, _lammps, _look, _models, _queue, _start, _theory
+from alflow.cli import _data, _db, _dedup, _deploy, _drive, _labeler, _lammps, _look, _models, _queue, _start, _theory
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -126,6 +126,14 @@ _add(queue_app, _queue.retry, "retry", "alflow queue retry 7 9")
 _add(queue_app, _queue.release, "release", "alflow queue release 7")
 _add(queue_app, _queue.cancel, "cancel", "alflow queue cancel 7")
 app.add_typer(queue_app, name="queue", rich_help_panel=_MACHINES)
+
+labeler_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Try what computes labels, and see how exact it is."
+)
+_add(labeler_app, _labeler.check, "check", "alflow labeler check campaign.yaml")
+_add(labeler_app, _labeler.converge, "converge", "alflow labeler converge --setting ecutwfc=30,40,50,60")
+_add(labeler_app, _labeler.noise, "noise", "alflow labeler noise --structure Ni3Pt.cif")
+app.add_typer(labeler_app, name="labeler", rich_help_panel=_MACHINES)
 
 theory_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at theories and compare them.")
 _add(theory_app, _theory.ls, "ls", "alflow theory ls")

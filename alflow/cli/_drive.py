@@ -320,6 +320,8 @@ def _print_plan(found: Plan, *, as_csv: bool) -> None:
             f"{plural(found.set_aside, 'candidate')} set aside as implausible (u > u_max) until the next round"
         )
     console.print(found.earliest_stop)
+    for sentence in found.warnings:
+        console.print(sentence, markup=False, soft_wrap=True)
 
 
 def _print_status(found: Status) -> None:

@@ -102,7 +102,7 @@ def check(
     if as_json:
         print_json({"ok": not failed, "findings": findings})
     else:
-        _print_findings(findings)
+        print_findings(findings)
     if failed:
         raise typer.Exit(ExitCode.USER_ERROR)
 
@@ -197,7 +197,8 @@ def _examine_deployment(campaign: str) -> Iterator[Finding]:
         yield Finding(what=found.what, ok=found.ok, text=found.text)
 
 
-def _print_findings(findings: list[Finding]) -> None:
+def print_findings(findings: list[Finding]) -> None:
+    """Print one line per finding, marked as well, wrong or not looked at."""
     from rich.text import Text
 
     from alflow.cli._console import stdout

@@ -7,11 +7,16 @@ success is a typed :class:`~alflow.errors.LabelFailure`, never a number.
 
 from alflow.labelers._ase import AseLabeler, AseSettings
 from alflow.labelers._conformance import check_labeler
+from alflow.labelers._converge import ConvergencePoint
+from alflow.labelers._converge import compare as compare_convergence
+from alflow.labelers._converge import converge as converge_labeler
 from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
 from alflow.labelers._espresso import EspressoLabeler
 from alflow.labelers._espresso_settings import EspressoSettings
+from alflow.labelers._examine import Examined, examine_labeler
 from alflow.labelers._gpaw import GpawLabeler, GpawSettings
 from alflow.labelers._in_process import InProcessLabeler
+from alflow.labelers._noise import Difference, Noise, below_noise, measure_noise, small_crystal
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
 from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_names, labeler_type
@@ -30,11 +35,14 @@ __all__ = [
     "AseSettings",
     "CalculatorSettings",
     "Capabilities",
+    "ConvergencePoint",
+    "Difference",
     "EmtLabeler",
     "EmtSettings",
     "Ended",
     "EspressoLabeler",
     "EspressoSettings",
+    "Examined",
     "GpawLabeler",
     "GpawSettings",
     "InProcessLabeler",
@@ -42,6 +50,7 @@ __all__ = [
     "LabelResult",
     "Labeler",
     "Moments",
+    "Noise",
     "ProgramLabeler",
     "ProgramSettings",
     "RawOutcome",
@@ -55,12 +64,18 @@ __all__ = [
     "VaspSettings",
     "VaspStep",
     "WorkerConfig",
+    "below_noise",
     "check_labeler",
+    "compare_convergence",
+    "converge_labeler",
+    "examine_labeler",
     "get_labeler",
     "labeler_for_theory",
     "labeler_names",
     "labeler_type",
     "load_worker_config",
+    "measure_noise",
     "programs_left",
     "read_vasp_run",
+    "small_crystal",
 ]

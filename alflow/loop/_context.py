@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alflow.config import CampaignConfig, LoadedCampaign, load_campaign
 from alflow.errors import ConfigError, NotFoundError, TheoryError
-from alflow.labelers import Labeler, WorkerConfig, get_labeler, load_worker_config
+from alflow.labelers import Labeler, WorkerConfig, below_noise, get_labeler, load_worker_config
 from alflow.ledger import (
     OPEN_JOBS,
     CampaignRow,
@@ -24,6 +24,7 @@ from alflow.ledger import (
 from alflow.loop._limits import Allowance
 from alflow.loop._reporter import Reporter, SilentReporter
 from alflow.loop._seeds import derive_rng, derive_seed
+from alflow.potentials import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +149,12 @@ def register_theory(ledger: Ledger, labeler: Labeler, *, name: str | None = None
         files=spec.files,
         fingerprint=spec.fingerprint,
     )
+
+
+def noise_warnings(ctx: CampaignContext) -> tuple[str, ...]:
+    """Return sentences about targets that are below twice the measured noise of the theory."""
+    targets = {kind.value: ctx.config.targets.of(kind) for kind in Kind}
+    return tuple(below_noise(ctx.theory.noise, targets))
 
 
 def _labeler(loaded: LoadedCampaign, worker: WorkerConfig) -> Labeler:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alflow.explore import round0
 from alflow.ledger import CandidateState, JobState, RoundState
 from alflow.loop._choose import latest_batch
-from alflow.loop._context import CampaignContext
+from alflow.loop._context import CampaignContext, noise_warnings
 from alflow.loop._stop import count_labels, earliest
 
 
@@ -28,14 +28,15 @@ class PlannedLabel:
 class Plan:
     """What the next round would label.
 
-    ``when`` says in words what stage the items belong to, ``set_aside`` how many candidates are implausible now, and
-    ``earliest_stop`` when convergence can be declared at the earliest.
+    ``when`` says in words what stage the items belong to, ``set_aside`` how many candidates are implausible now,
+    ``earliest_stop`` when convergence can be declared at the earliest, ``warnings`` which targets cannot be reached.
     """
 
     when: str
     items: tuple[PlannedLabel, ...]
     set_aside: int
     earliest_stop: str
+    warnings: tuple[str, ...] = ()
 
 
 def plan(ctx: CampaignContext) -> Plan:
@@ -44,6 +45,10 @@ def plan(ctx: CampaignContext) -> Plan:
     Chosen candidates that wait for approval or labelling come first; else the newest committee's choice from the pool
     as it stands, before the next round trains and explores; before the first training, the designed round.
     """
+    return replace(_plan(ctx), warnings=noise_warnings(ctx))
+
+
+def _plan(ctx: CampaignContext) -> Plan:
     sentence = earliest(ctx)
     waiting = ctx.ledger.pool.rows(
         ctx.ledger.pool.ids(ctx.campaign_id, [CandidateState.SELECTED, CandidateState.QUEUED])

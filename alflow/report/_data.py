@@ -203,3 +203,4 @@ class ReportData:
     budget: tuple[BudgetLine, ...]
     findings: tuple[Finding, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    below_noise: tuple[str, ...] = ()

@@ -196,6 +196,18 @@ def errors_above_target(data: ReportData) -> Iterator[Finding]:
         )
 
 
+def targets_below_noise(data: ReportData) -> Iterator[Finding]:
+    """The same crystal in another cell has another label: below that nothing can be learned."""
+    if data.below_noise:
+        yield Finding(
+            severity=Severity.WARNING,
+            title="Targets below the noise of the labels",
+            text=" ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in data.below_noise),
+            suggestion="Denser k-points or a larger cutoff lower the noise (`alflow labeler converge` shows how far); "
+            "else raise `targets`.",
+        )
+
+
 # -- candidates --------------------------------------------------------------------------------------------------------
 
 _REMEDIES = (
@@ -316,6 +328,7 @@ RULES: tuple[Rule, ...] = (
     calibration_drift,
     overconfident_members,
     errors_above_target,
+    targets_below_noise,
     many_rejected,
     exhausted_sources,
     left_in_pool,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import alflow
 from alflow.errors import NotFoundError
+from alflow.labelers import below_noise
 from alflow.ledger import (
     CampaignRow,
     CandidateRow,
@@ -101,6 +102,9 @@ def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
         theory={} if theory is None else _theory_facts(theory),
         targets={kind: targets.of(kind) for kind in Kind},
         u_max=targets.u_max,
+        below_noise=tuple(
+            below_noise(None if theory is None else theory.noise, {k.value: targets.of(k) for k in Kind})
+        ),
         n_candidates=len(records.candidates),
         n_computed=kinds[LabelKind.COMPUTED],
         n_reused=kinds[LabelKind.REUSED],

@@ -36,7 +36,7 @@ def test_init_refuses(alflow: Run) -> None:
     assert "there is no element 'Nj'" in alflow("init", "--elements", "Nj,Pt", code=1).stderr
     assert "--elements names no element" in alflow("init", "--elements", " ", code=1).stderr
     assert "emt" in alflow("init", "--labeler", "emtt", code=1).stderr
-    assert "no labeler 'vasp' (known: " in alflow("init", "--labeler", "vasp", code=1).stderr
+    assert "no labeler 'nwchem' (known: " in alflow("init", "--labeler", "nwchem", code=1).stderr
     assert "--name" in alflow("init", "--name", "two words", code=1).stderr
     assert "does not exist" in alflow("init", "no/campaign.yaml", code=1).stderr
     assert not Path("campaign.yaml").exists()

@@ -10,8 +10,8 @@ import pytest
 from ase.build import bulk
 
 from alflow.errors import TheoryError, UserError
-from alflow.ledger import CandidateState, JobState, LabelKind, WorkerIdentity
-from alflow.loop import RunLimits, add_structures, import_labels, open_campaign, run
+from alflow.ledger import CampaignState, CandidateState, JobState, LabelKind, WorkerIdentity
+from alflow.loop import RunLimits, SilentReporter, add_structures, import_labels, open_campaign, run
 from alflow.loop._hull import labelled_candidates
 from alflow.structures import LabelledStructure, Properties, Structure
 from tests.disguises import disguise
@@ -131,3 +131,21 @@ def test_a_job_gives_a_label_of_its_own_theory(write: Write) -> None:
     label = ctx.ledger.labels.get(structure_id, ctx.theory.id)
     assert label is not None
     assert (label.theory_id, label.properties.energy) == (ctx.theory.id, 2.0)
+
+
+def test_a_run_says_which_targets_are_below_the_noise(make_campaign: MakeCampaign) -> None:
+    class Notes(SilentReporter):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    path = make_campaign()
+    ctx = open_campaign(path, report=Notes())
+    ctx.ledger.campaigns.set_state(ctx.campaign_id, CampaignState.STOPPED, "for this test")
+    for noise, expected in ((0.001, 0), (0.02, 1)):
+        ctx.ledger.theories.set_noise(ctx.theory.id, {"energy": noise})
+        notes = Notes()
+        run(open_campaign(path, report=notes))
+        assert len([note for note in notes.notes if "below twice the noise" in note]) == expected

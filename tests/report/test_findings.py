@@ -26,6 +26,14 @@ def quiet(data: ReportData) -> ReportData:
     return replace(data, judged=(), rounds=(), flows=(), reasons=(), failures=(), n_reused=0, n_uncertain=0)
 
 
+def test_targets_below_the_noise(data: ReportData) -> None:
+    assert titles(rules.targets_below_noise, data) == []
+    noisy = replace(data, below_noise=("the target energy is too small",))
+    [finding] = rules.targets_below_noise(noisy)
+    assert finding.severity == Severity.WARNING
+    assert finding.text == "The target energy is too small."
+
+
 def titles(rule: rules.Rule, data: ReportData) -> list[str]:
     return [finding.title for finding in rule(data)]
 
