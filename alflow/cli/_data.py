@@ -12,7 +12,7 @@ from alflow.cli._errors import ExitCode
 from alflow.cli._options import CampaignOption, JsonOption, LedgerOption, QuietOption, complete_path
 from alflow.cli._output import Column, plural, print_json, print_rows
 from alflow.cli._target import Opened, opened, opened_campaign, split_campaign
-from alflow.errors import StructureError, UserError
+from alflow.errors import UserError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,6 +25,16 @@ StructureFiles = Annotated[
     typer.Argument(
         metavar="[CAMPAIGN] FILES...",
         help="Structures: extxyz, CIF, POSCAR/CONTCAR, ASE database.",
+        show_default=False,
+        autocompletion=complete_path,
+    ),
+]
+
+LabelFiles = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[CAMPAIGN] FILES...",
+        help="Labels: extxyz, ASE database, OUTCAR, vasprun.xml, pymatgen's entries (JSON), folders of VASP or DeePMD.",
         show_default=False,
         autocompletion=complete_path,
     ),
@@ -80,11 +90,21 @@ def add(
 
 
 def import_(
-    files: StructureFiles,
+    files: LabelFiles,
     theory: Annotated[
         str,
         typer.Option("--theory", metavar="NAME", help="The theory that you declare them to be of.", show_default=False),
     ],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            "-t",
+            metavar="FILE",
+            help="Write what became of every frame, and why, as CSV.",
+            show_default=False,
+        ),
+    ] = None,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
     quiet: QuietOption = False,
@@ -92,37 +112,48 @@ def import_(
 ) -> None:
     """Take over labels that you already have.
 
-    They become labels of the campaign's theory; that they are of this theory is your word.
+    They become labels of the campaign's theory; that they are of this theory is your word. Folders are searched for
+    runs of VASP, of which every ionic step that is whole and converged counts, and for DeePMD data, such as those in a
+    working tree of dpgen.
+
+    Where runs differ in functional, cutoff, smearing, spin or dataset, only those stay that most labels share.
     """
+    from alflow.cli._import import check_table, counts_by_reason, print_import, read_labels, write_table
     from alflow.cli._reporter import ConsoleReporter
     from alflow.loop import import_labels
-    from alflow.structures import LabelledStructure
 
     campaign, rest = split_campaign(files, campaign)
+    check_table(table)
     with ConsoleReporter(quiet=quiet) as report, opened_campaign(campaign, ledger, report=report) as ctx:
+        declared = _declared_theory(ctx, theory)
         report.step("read")
-        examples = []
-        for atoms, origin in read_frames(rest):
-            try:
-                examples.append((LabelledStructure.from_atoms(atoms), origin))
-            except StructureError as error:
-                raise StructureError(f"{origin}: {error}") from error
-        report.step("read", plural(len(examples), "labelled structure"))
+        found = read_labels(rest, ctx.config.elements, report)
+        report.step("read", plural(found.usable, "labelled structure"))
+        examples = [(frame.example, frame.origin) for frame in found.frames if frame.example is not None]
         report.step("import")
-        found = import_labels(ctx, examples, _declared_theory(ctx, theory))
-        report.step("import", plural(found.taken, "label"))
-        for sentence in found.refused:
-            report.note(f"refused: {sentence}")
+        result = import_labels(ctx, examples, declared)
+        report.step("import", plural(result.taken, "label"))
+    if table is not None:
+        write_table(table, found, result.labels)
+    refused = [f"{f.origin}: {f.detail}" for f in found.frames if f.example is None]
+    if not found.usable:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise UserError(f"nothing to import: {refused[0]}{more}" if refused else "nothing to import: no frames")
+    rows = counts_by_reason(found, result.labels)
     if as_json:
-        print_json(found)
+        print_json(
+            {
+                "taken": result.taken,
+                "already_known": result.already_known,
+                "duplicates": result.duplicates,
+                "refused": [*refused, *result.refused],
+                "reasons": rows,
+                "settings": found.settings,
+                "table": table,
+            }
+        )
         return
-    rows = [
-        {"what": "labels taken over", "n": found.taken},
-        {"what": "known already", "n": found.already_known},
-        {"what": "duplicates of labelled structures", "n": found.duplicates},
-        {"what": "refused", "n": len(found.refused)},
-    ]
-    print_rows([Column(key="what", label=""), Column(key="n", label="structures")], [r for r in rows if r["n"]])
+    print_import(rows, found.settings)
 
 
 def _declared_theory(ctx: CampaignContext, name: str) -> TheoryRow:

@@ -14,6 +14,8 @@ from alflow.labelers._emt import EMT_ELEMENTS, EmtLabeler, EmtSettings
 from alflow.labelers._espresso import EspressoLabeler
 from alflow.labelers._espresso_settings import EspressoSettings
 from alflow.labelers._examine import Examined, examine_labeler
+from alflow.labelers._foreign import ForeignKind, ForeignSource, find_foreign, read_foreign
+from alflow.labelers._foreign_frame import ForeignFrame, ForeignSettings, FoundSetting, one_theory
 from alflow.labelers._gpaw import GpawLabeler, GpawSettings
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._noise import Difference, Noise, below_noise, measure_noise, small_crystal
@@ -43,6 +45,11 @@ __all__ = [
     "EspressoLabeler",
     "EspressoSettings",
     "Examined",
+    "ForeignFrame",
+    "ForeignKind",
+    "ForeignSettings",
+    "ForeignSource",
+    "FoundSetting",
     "GpawLabeler",
     "GpawSettings",
     "InProcessLabeler",
@@ -69,13 +76,16 @@ __all__ = [
     "compare_convergence",
     "converge_labeler",
     "examine_labeler",
+    "find_foreign",
     "get_labeler",
     "labeler_for_theory",
     "labeler_names",
     "labeler_type",
     "load_worker_config",
     "measure_noise",
+    "one_theory",
     "programs_left",
+    "read_foreign",
     "read_vasp_run",
     "small_crystal",
 ]

@@ -26,9 +26,20 @@ _HEAD = {
     "SIGMA": re.compile(r"^\s*ISMEAR\s*=.*;\s*SIGMA\s*=\s*([\d.]+)"),
     "ENMAX": re.compile(r"^\s*ENCUT\s*=\s*([\d.]+)\s*eV"),
     "NELECT": re.compile(r"^\s*NELECT\s*=\s*([\d.]+)\s+total number"),
+    "GGA": re.compile(r"^\s*GGA\s*=\s*(\S+)\s+GGA type"),
+    "METAGGA": re.compile(r"^\s*METAGGA\s*=\s*(\S+)"),
+    "LHFCALC": re.compile(r"^\s*LHFCALC\s*=\s*\.?(\w)"),
+    "AEXX": re.compile(r"^\s*AEXX\s*=\s*([\d.]+)"),
+    "HFSCREEN": re.compile(r"^\s*HFSCREEN\s*=\s*([\d.]+)"),
+    "IVDW": re.compile(r"^\s*IVDW\s*=\s*(\d+)"),
+    "LUSE_VDW": re.compile(r"^\s*LUSE_VDW\s*=\s*\.?(\w)"),
+    "LDAUU": re.compile(r"^\s*U \(eV\)\s+for each species LDAUU =(.*)"),
+    "LDAUJ": re.compile(r"^\s*J \(eV\)\s+for each species LDAUJ =(.*)"),
+    "LSORBIT": re.compile(r"^\s*LSORBIT\s*=\s*\.?(\w)"),
     "LNONCOLLINEAR": re.compile(r"^\s*LNONCOLLINEAR\s*=\s*(\w)"),
     "ML_LMLFF": re.compile(r"^\s*ML_LMLFF\s*=\s*\.?(\w)"),
 }
+_WORDS = {"GGA", "METAGGA", "LHFCALC", "LUSE_VDW", "LDAUU", "LDAUJ", "LSORBIT", "LNONCOLLINEAR", "ML_LMLFF"}
 
 
 @dataclass(kw_only=True)
@@ -147,7 +158,7 @@ def _head(line: str, found: Outcar) -> None:
             value = pattern.match(line)
             if value and tag not in found.values:
                 text = value.group(1)
-                found.values[tag] = text if tag.startswith(("LN", "ML")) else float(text)
+                found.values[tag] = text if tag in _WORDS else float(text)
 
 
 def _last_number(line: str) -> float | None:

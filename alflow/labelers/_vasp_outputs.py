@@ -95,7 +95,9 @@ def _scan(path: Path) -> Outcar:
 def _from_vasprun(xml: Path, outcar: Path | None, scan: Outcar | None) -> VaspRun:
     reader, whole = _vasprun(xml)
     # The parameters hold what VASP resolved; IBRION of a linear response stands in the INCAR alone in old versions.
-    values = {**reader.parameters, "IBRION": reader.incar.get("IBRION", reader.parameters.get("IBRION", -1))}
+    # Some tags, such as IVDW and METAGGA, stand there only in some versions or never.
+    stated = {tag: reader.incar[tag] for tag in ("IBRION", "METAGGA", "IVDW") if tag in reader.incar}
+    values = {"IBRION": -1, **reader.parameters, **stated}
     if values.get("ML_LMLFF") or reader.incar.get("ML_LMLFF"):
         raise _machine_learned(xml)
     if scan is not None and whole and scan.finished and len(scan.steps) != len(reader.ionic_steps):

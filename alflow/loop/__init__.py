@@ -10,7 +10,14 @@ from alflow.loop._folder import FolderServer
 from alflow.loop._ingest import IngestReport
 from alflow.loop._limits import RunLimits
 from alflow.loop._locate import locate_campaign
-from alflow.loop._people import ImportReport, add_structures, approve, import_labels
+from alflow.loop._people import (
+    ImportedLabel,
+    ImportOutcome,
+    ImportReport,
+    add_structures,
+    approve,
+    import_labels,
+)
 from alflow.loop._plan import Plan, PlannedLabel, Status, plan, status
 from alflow.loop._reporter import Reporter, SilentReporter
 from alflow.loop._upkeep import UpkeepPolicy, UpkeepReport, upkeep
@@ -19,7 +26,9 @@ from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, work
 __all__ = [
     "CampaignContext",
     "FolderServer",
+    "ImportOutcome",
     "ImportReport",
+    "ImportedLabel",
     "IngestReport",
     "LabelWorker",
     "Plan",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from alflow.errors import StructureError, UserError
 from alflow.explore import Proposal
@@ -25,14 +26,68 @@ from alflow.structures import Fingerprint, LabelledStructure, Structure, fingerp
 PERSON = "person"
 
 
+class ImportOutcome(StrEnum):
+    """What became of one label that a user brought."""
+
+    TAKEN = "taken"
+    KNOWN = "known already"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedLabel:
+    """One label that a user brought.
+
+    Parameters
+    ----------
+    origin
+        file and frame
+    outcome
+        what became of it
+    reason
+        why it was not taken, in words that many labels share
+    detail
+        the same for this label
+    candidate
+        the candidate that carries it, or is the duplicate; None where it was refused
+    """
+
+    origin: str
+    outcome: ImportOutcome
+    reason: str = ""
+    detail: str = ""
+    candidate: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What became of labels that a user brought."""
+    """What became of labels that a user brought; ``labels`` has one entry for each, in their order."""
 
-    taken: int
-    already_known: int
-    duplicates: int
-    refused: tuple[str, ...]
+    labels: tuple[ImportedLabel, ...]
+
+    @property
+    def taken(self) -> int:
+        """How many became labels of the campaign."""
+        return self._count(ImportOutcome.TAKEN)
+
+    @property
+    def already_known(self) -> int:
+        """Of how many the campaign had a label."""
+        return self._count(ImportOutcome.KNOWN)
+
+    @property
+    def duplicates(self) -> int:
+        """How many are other presentations of labelled structures."""
+        return self._count(ImportOutcome.DUPLICATE)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Why the others were not taken, each with its file and frame."""
+        return tuple(f"{x.origin}: {x.detail}" for x in self.labels if x.outcome is ImportOutcome.REFUSED)
+
+    def _count(self, outcome: ImportOutcome) -> int:
+        return sum(label.outcome is outcome for label in self.labels)
 
 
 def add_structures(
@@ -75,54 +130,78 @@ def import_labels(
             f"{ctx.theory.name!r} ({ctx.theory.fingerprint[:12]}); labels of two theories never mix. Where both give "
             f"the same numbers, say so: {equate_command(theory, ctx.theory)}"
         )
-    taken = known = duplicates = 0
-    usable: list[tuple[LabelledStructure, str, Fingerprint]] = []
-    refused: list[str] = []
-    for example, origin in examples:
-        structure = example.structure
-        missing = sorted(set(structure.elements) - set(ctx.config.elements))
+    found: dict[int, ImportedLabel] = {}
+    usable: list[tuple[int, LabelledStructure, str, Fingerprint]] = []
+    for number, (example, origin) in enumerate(examples):
+        missing = sorted(set(example.structure.elements) - set(ctx.config.elements))
         if missing:
-            refused.append(f"{origin}: holds {', '.join(missing)}, which the campaign does not")
+            detail = f"holds {', '.join(missing)}, which the campaign does not"
+            found[number] = _refused(origin, "elements outside the campaign", detail)
             continue
         try:
-            mark = fingerprint(structure)
+            usable.append((number, example, origin, fingerprint(example.structure)))
         except StructureError as error:
-            refused.append(f"{origin}: {error}")
-            continue
-        usable.append((example, origin, mark))
+            found[number] = _refused(origin, "not a usable structure", str(error))
     renew_fingerprints(ctx)
     labelled = CampaignDuplicates(ctx, states=(CandidateState.LABELLED,))
-    for example, origin, mark in usable:
-        structure = example.structure
+    for done, (number, example, origin, mark) in enumerate(usable, 1):
         with ctx.write(adding=True):
-            row = ctx.ledger.pool.find(ctx.campaign_id, structure.content_hash)
-            if row is None:
-                found = labelled.find(structure, mark, deliberate=True)
-                if found is not None:
-                    duplicates += 1
-                    _add(ctx, structure, mark, origin, CandidateState.DUPLICATE, found.reason, found)
-                    continue
-                candidate = _add(ctx, structure, mark, origin, CandidateState.POOLED, f"imported from {origin}", None)
-                row = ctx.ledger.pool.get(candidate)
-            if ctx.ledger.labels.get(row.structure_id, ctx.theory.id) is not None:
-                known += 1
-                continue
-            label = ctx.ledger.labels.store(
-                row.structure_id,
-                theory.id,
-                example.properties,
-                kind=LabelKind.IMPORTED,
-                evidence={"imported_from": origin, "declared_theory": theory_name(theory)},
+            found[number] = _import(ctx, example, origin, mark, theory, labelled)
+        ctx.report.progress("import", done, len(usable))
+    return ImportReport(labels=tuple(found[number] for number in sorted(found)))
+
+
+def _refused(origin: str, reason: str, detail: str) -> ImportedLabel:
+    return ImportedLabel(origin=origin, outcome=ImportOutcome.REFUSED, reason=reason, detail=detail)
+
+
+def _import(
+    ctx: CampaignContext,
+    example: LabelledStructure,
+    origin: str,
+    mark: Fingerprint,
+    theory: TheoryRow,
+    labelled: CampaignDuplicates,
+) -> ImportedLabel:
+    """Store one label, within a transaction."""
+    structure = example.structure
+    row = ctx.ledger.pool.find(ctx.campaign_id, structure.content_hash)
+    if row is None:
+        twin = labelled.find(structure, mark, deliberate=True)
+        if twin is not None:
+            candidate = _add(ctx, structure, mark, origin, CandidateState.DUPLICATE, twin.reason, twin)
+            return ImportedLabel(
+                origin=origin,
+                outcome=ImportOutcome.DUPLICATE,
+                reason="duplicate of a labelled structure",
+                detail=twin.reason,
+                candidate=candidate,
             )
-            ctx.ledger.pool.transition(
-                [row.id],
-                CandidateState.LABELLED,
-                f"label {label.id} imported from {origin}, declared as theory {theory_name(theory)}",
-                stream=Stream.IMPORTED,
-                actor=PERSON,
-            )
-            taken += 1
-    return ImportReport(taken=taken, already_known=known, duplicates=duplicates, refused=tuple(refused))
+        candidate = _add(ctx, structure, mark, origin, CandidateState.POOLED, f"imported from {origin}", None)
+        row = ctx.ledger.pool.get(candidate)
+    if ctx.ledger.labels.get(row.structure_id, ctx.theory.id) is not None:
+        return ImportedLabel(
+            origin=origin,
+            outcome=ImportOutcome.KNOWN,
+            reason="this structure has a label",
+            detail=f"candidate {row.id} has a label",
+            candidate=row.id,
+        )
+    label = ctx.ledger.labels.store(
+        row.structure_id,
+        theory.id,
+        example.properties,
+        kind=LabelKind.IMPORTED,
+        evidence={"imported_from": origin, "declared_theory": theory_name(theory)},
+    )
+    ctx.ledger.pool.transition(
+        [row.id],
+        CandidateState.LABELLED,
+        f"label {label.id} imported from {origin}, declared as theory {theory_name(theory)}",
+        stream=Stream.IMPORTED,
+        actor=PERSON,
+    )
+    return ImportedLabel(origin=origin, outcome=ImportOutcome.TAKEN, candidate=row.id)
 
 
 def _add(
