@@ -18,11 +18,13 @@ from alflow.config._sources import BUILT_IN
 from alflow.labelers import (
     AseLabeler,
     CalculatorSettings,
+    CommandLabeler,
     EmtLabeler,
     EspressoLabeler,
     GpawLabeler,
     ProgramSettings,
     ReplayLabeler,
+    TemplateSettings,
     VaspLabeler,
     WorkerConfig,
 )
@@ -75,11 +77,21 @@ def reference_markdown() -> str:
             continue
         parts += [_section(model, f"`{name}`", level=2) for model in models]
     parts.append(_LABELERS)
-    for labeler in (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler, GpawLabeler, VaspLabeler):
+    shown = (EmtLabeler, AseLabeler, ReplayLabeler, EspressoLabeler, GpawLabeler, VaspLabeler, CommandLabeler)
+    for labeler in shown:
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))
+    parts.append(_section(TemplateSettings, "`templates.NAME`"))
+    parts += [_section(model, f"`templates.NAME.{key}`", level=4) for key, model in _sections(TemplateSettings)]
     return "".join(parts)
+
+
+def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models inside a model, by their keys."""
+    for name, field in model.model_fields.items():
+        for _, inner in nested_models(field.annotation):
+            yield name, inner
 
 
 def type_text(annotation: Any) -> str:

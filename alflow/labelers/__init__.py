@@ -6,6 +6,8 @@ success is a typed :class:`~alflow.errors.LabelFailure`, never a number.
 """
 
 from alflow.labelers._ase import AseLabeler, AseSettings
+from alflow.labelers._command import CommandLabeler
+from alflow.labelers._command_settings import CommandSettings, TemplateSettings
 from alflow.labelers._conformance import check_labeler
 from alflow.labelers._converge import ConvergencePoint
 from alflow.labelers._converge import compare as compare_convergence
@@ -37,6 +39,8 @@ __all__ = [
     "AseSettings",
     "CalculatorSettings",
     "Capabilities",
+    "CommandLabeler",
+    "CommandSettings",
     "ConvergencePoint",
     "Difference",
     "EmtLabeler",
@@ -65,6 +69,7 @@ __all__ = [
     "ReplaySettings",
     "RunHandle",
     "RunState",
+    "TemplateSettings",
     "TheorySpec",
     "VaspLabeler",
     "VaspRun",

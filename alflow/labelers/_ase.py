@@ -147,7 +147,7 @@ class AseLabeler(InProcessLabeler):
                 results = self._run(calculator, atoms, stress=self._entry.stress and bool(structure.pbc.all()))
                 return RawOutcome(
                     structure=_computed_geometry(calculator, atoms, structure),
-                    properties=_properties(results),
+                    properties=properties_of(results),
                     evidence=self._evidence(calculator),
                 )
             except LabelFailure:
@@ -323,7 +323,8 @@ def failure_kind(error: BaseException) -> FailureKind:
     return next((kind for kind, types in table if isinstance(error, types)), FailureKind.CRASHED)
 
 
-def _properties(results: Mapping[str, Any]) -> Properties:
+def properties_of(results: Mapping[str, Any]) -> Properties:
+    """Read the results of an ASE calculator; raises LabelFailure where there is no energy."""
     energy = results.get("energy")
     free = results.get("free_energy")
     if energy is None:

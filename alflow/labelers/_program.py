@@ -163,7 +163,7 @@ class ProgramLabeler(JudgedLabeler):
         structure = self._read_own_input(directory)
         folder = self._last_run(directory)
         if Ended.read(folder) is None and not self._is_kept(folder):
-            if (folder / keeper.RUNNING).exists() or (folder / _STARTED).exists():
+            if (folder / keeper.RUNNING).exists() or (folder / STARTED).exists():
                 folder = self._new_run(structure, directory, rung=_rung(folder))
             self._start(folder)
         return self._handle(directory, folder)
@@ -280,7 +280,7 @@ class ProgramLabeler(JudgedLabeler):
                 FailureKind.DISK_FULL,
                 f"{free / GIB:.1f} GiB are free for {folder}, less than free_disk_gb: {self.program.free_disk_gb:g}",
             )
-        (folder / _STARTED).touch()
+        (folder / STARTED).touch()
         self._keepers[folder] = subprocess.Popen(  # noqa: S603  our own file; its command is the worker's file's
             [sys.executable, "-I", "-S", keeper.__file__],
             cwd=folder,
@@ -378,7 +378,7 @@ class ProgramLabeler(JudgedLabeler):
         return outcome.evidence.get("converged") is not True
 
 
-_STARTED = "started"
+STARTED = "started"
 
 
 def _runs(directory: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alflow.labelers._command_settings import TemplateSettings
 from alflow.labelers._theory import Moments
 from alflow.settings import load_settings
 
@@ -109,6 +110,11 @@ class WorkerConfig(BaseModel):
     programs: Mapping[str, ProgramSettings] = Field(
         default_factory=dict,
         description="programs of the labelers that run one, by the name that campaigns use; usually the labeler's name",
+    )
+    templates: Mapping[str, TemplateSettings] = Field(
+        default_factory=dict,
+        description="what the programs of the labeler `command` are given and where their answers stand, by the same "
+        "names",
     )
     lease_seconds: float = Field(
         default=60.0, gt=0, description="a job whose worker is silent for so long is given to another, s"

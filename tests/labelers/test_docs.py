@@ -64,3 +64,14 @@ def test_every_labeler_and_every_cause_is_on_the_page() -> None:
     elsewhere = {FailureKind.WORKER_DIED, FailureKind.CANCELLED}  # causes that the queue gives
     for kind in set(FailureKind) - elsewhere:
         assert f"`{kind}`" in TEXT, kind
+
+
+def test_the_templates_of_the_page_are_valid(tmp_path: Path) -> None:
+    [file] = [block for block in YAML if "templates:" in block]
+    content = yaml.safe_load(file)
+    content["templates"]["springs"]["folder"] = str(tmp_path)
+    (tmp_path / "input.txt").write_text("read {{ structure }}, write {{ result }}\n")
+    [campaign] = [block for block in YAML if "labeler: command" in block]
+    settings = yaml.safe_load(campaign)["theory"]["settings"]
+    labeler = get_labeler("command", settings, worker=WorkerConfig.model_validate(content))
+    assert labeler.theory().code == "springs 2.1"
