@@ -118,7 +118,14 @@ def import_(
 
     Where runs differ in functional, cutoff, smearing, spin or dataset, only those stay that most labels share.
     """
-    from alflow.cli._import import check_table, counts_by_reason, print_import, read_labels, write_table
+    from alflow.cli._import import (
+        check_table,
+        counts_by_reason,
+        print_import,
+        read_labels,
+        widest_difference,
+        write_table,
+    )
     from alflow.cli._reporter import ConsoleReporter
     from alflow.loop import import_labels
 
@@ -139,7 +146,7 @@ def import_(
     if not found.usable:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise UserError(f"nothing to import: {refused[0]}{more}" if refused else "nothing to import: no frames")
-    rows = counts_by_reason(found, result.labels)
+    rows, widest = counts_by_reason(found, result.labels), widest_difference(result.labels)
     if as_json:
         print_json(
             {
@@ -148,12 +155,14 @@ def import_(
                 "duplicates": result.duplicates,
                 "refused": [*refused, *result.refused],
                 "reasons": rows,
+                "largest_energy_difference": None if widest is None else widest[0],
+                "largest_energy_difference_at": None if widest is None else widest[1],
                 "settings": found.settings,
                 "table": table,
             }
         )
         return
-    print_import(rows, found.settings)
+    print_import(rows, found.settings, widest)
 
 
 def _declared_theory(ctx: CampaignContext, name: str) -> TheoryRow:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from alflow.labelers import ForeignFrame, ForeignKind, ForeignSource, FoundSetting
     from alflow.loop import ImportedLabel
 
-TABLE_COLUMNS = ("origin", "outcome", "reason", "detail", "candidate", "formula", "n_atoms", "energy", "settings")
+TABLE_COLUMNS = (
+    *("origin", "outcome", "reason", "detail", "candidate"),
+    *("formula", "n_atoms", "energy", "energy_difference_per_atom", "settings"),
+)
 _REFUSED = "refused"
 
 
@@ -88,7 +91,7 @@ def write_table(table: Path, found: Found, labels: Sequence[ImportedLabel]) -> N
                 settings = "" if frame.settings is None else "; ".join(f"{k} {v}" for k, v in frame.settings.named())
                 if frame.example is None:
                     writer.writerow(
-                        [frame.origin, _REFUSED, frame.refused, frame.detail, None, None, None, None, settings]
+                        [frame.origin, _REFUSED, frame.refused, frame.detail, None, None, None, None, None, settings]
                     )
                     continue
                 label, structure = next(outcomes), frame.example.structure
@@ -102,6 +105,7 @@ def write_table(table: Path, found: Found, labels: Sequence[ImportedLabel]) -> N
                         structure.formula,
                         structure.n_atoms,
                         frame.example.properties.energy,
+                        label.difference,
                         settings,
                     ]
                 )
@@ -131,11 +135,24 @@ def counts_by_reason(found: Found, labels: Sequence[ImportedLabel]) -> list[dict
     ]
 
 
-def print_import(rows: Sequence[dict[str, object]], settings: Sequence[FoundSetting]) -> None:
-    """Print what became of the frames and, where their settings differ, which ones stayed."""
+def widest_difference(labels: Sequence[ImportedLabel]) -> tuple[float, str] | None:
+    """The copy whose energy differs most from the label that the campaign has: by how much, eV/atom, and where."""
+    copies = [(abs(label.difference), label.origin) for label in labels if label.difference is not None]
+    return max(copies, default=None)
+
+
+def print_import(
+    rows: Sequence[dict[str, object]], settings: Sequence[FoundSetting], widest: tuple[float, str] | None
+) -> None:
+    """Print what became of the frames, how far copies are from known labels and, of several settings, which stayed."""
     columns = [Column(key="outcome", label=""), Column(key="reason"), Column(key="frames")]
     shown = [{**row, "reason": row["reason"] or ""} for row in rows]
     print_rows([*columns, Column(key="example", label="for example", elastic=True)], shown)
+    if widest is not None:
+        sys.stdout.write(
+            f"\nOf structures that have a label the energies differ from it by at most {1e3 * widest[0]:.3g} meV/atom "
+            f"({widest[1]}).\n"
+        )
     if not settings:
         return
     sys.stdout.write("\n")

@@ -12,6 +12,7 @@ from alflow.ledger import (
     CampaignState,
     CandidateState,
     LabelKind,
+    LabelRow,
     NewCandidate,
     RoundState,
     Stream,
@@ -51,6 +52,8 @@ class ImportedLabel:
         the same for this label
     candidate
         the candidate that carries it, or is the duplicate; None where it was refused
+    difference
+        of a copy, eV/atom: its energy less that of the label that the campaign has; None for others
     """
 
     origin: str
@@ -58,6 +61,7 @@ class ImportedLabel:
     reason: str = ""
     detail: str = ""
     candidate: int | None = None
+    difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,22 +174,26 @@ def _import(
         twin = labelled.find(structure, mark, deliberate=True)
         if twin is not None:
             candidate = _add(ctx, structure, mark, origin, CandidateState.DUPLICATE, twin.reason, twin)
+            label = ctx.ledger.labels.get(ctx.ledger.pool.get(twin.candidate_id).structure_id, ctx.theory.id)
             return ImportedLabel(
                 origin=origin,
                 outcome=ImportOutcome.DUPLICATE,
                 reason="duplicate of a labelled structure",
                 detail=twin.reason,
                 candidate=candidate,
+                difference=_difference(example, label),
             )
         candidate = _add(ctx, structure, mark, origin, CandidateState.POOLED, f"imported from {origin}", None)
         row = ctx.ledger.pool.get(candidate)
-    if ctx.ledger.labels.get(row.structure_id, ctx.theory.id) is not None:
+    known = ctx.ledger.labels.get(row.structure_id, ctx.theory.id)
+    if known is not None:
         return ImportedLabel(
             origin=origin,
             outcome=ImportOutcome.KNOWN,
             reason="this structure has a label",
             detail=f"candidate {row.id} has a label",
             candidate=row.id,
+            difference=_difference(example, known),
         )
     label = ctx.ledger.labels.store(
         row.structure_id,
@@ -202,6 +210,14 @@ def _import(
         actor=PERSON,
     )
     return ImportedLabel(origin=origin, outcome=ImportOutcome.TAKEN, candidate=row.id)
+
+
+def _difference(example: LabelledStructure, label: LabelRow | None) -> float | None:
+    """Energy of a copy less that of a label, eV/atom."""
+    if label is None:
+        return None
+    mine, theirs = example.properties.energy, label.properties.energy
+    return mine / example.structure.n_atoms - theirs / label.structure.n_atoms
 
 
 def _add(

@@ -97,12 +97,28 @@ def test_again_and_turned_nothing_is_taken(alflow: Run, campaign: Campaign) -> N
     again = alflow("import", "data", "data", "--theory", "emt", "--table", "again.csv", "--json").json()
     assert (again["taken"], again["already_known"]) == (0, 2)
     assert [row["outcome"] for row in rows_of("again.csv")] == ["known already"] * 2
+    assert again["largest_energy_difference"] == 0
     turned = images[0].copy()
     turned.rotate(40, (1, 2, 3), rotate_cell=True)
     turned.calc = EMT()
     write_deepmd(Path("turned"), [turned])
     found = alflow("import", "turned", "--theory", "emt", "--json").json()
     assert (found["taken"], found["duplicates"]) == (0, 1)
+    assert found["largest_energy_difference"] == pytest.approx(0, abs=1e-9)
+
+
+def test_copies_with_other_energies_are_told(alflow: Run, campaign: Campaign) -> None:
+    images = [alloy(i) for i in range(2)]
+    write_deepmd(Path("data"), images)
+    first = alflow("import", "data", "--theory", "emt")
+    assert "differ" not in first.stdout
+    energies = [atoms.get_potential_energy() for atoms in images]
+    np.save("data/set.000/energy.npy", np.array([energies[0], energies[1] - 0.2]))
+    copies = Path("copies")
+    Path("data").rename(copies)
+    found = alflow("import", "copies", "--theory", "emt", "--table", "what.csv")
+    assert "by at most 50 meV/atom (copies/set.000, frame 1)" in found.stdout
+    assert [float(row["energy_difference_per_atom"]) for row in rows_of("what.csv")] == pytest.approx([0, -0.05])
 
 
 def test_an_ase_database_with_rows_that_are_no_labels(alflow: Run, campaign: Campaign) -> None:
