@@ -6,7 +6,7 @@ import builtins
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from alflow.errors import LedgerError, NotFoundError, TheoryError
 from alflow.ledger import _tables as t
@@ -21,12 +21,15 @@ from alflow.structures import Properties
 _COMPARED = 1000
 
 
+# composed once: SQLAlchemy takes longer to compose it than the database to answer it
+_COUNTING = select(t.TheoryEquation.theory_id).where(
+    t.TheoryEquation.counts_as == bindparam("theory_id"), t.TheoryEquation.withdrawn.is_(None)
+)
+
+
 def counting_theories(connection: Connection, theory_id: int) -> list[int]:
     """The theory itself, then those whose labels are declared to count for it."""
-    query = select(t.TheoryEquation.theory_id).where(
-        t.TheoryEquation.counts_as == theory_id, t.TheoryEquation.withdrawn.is_(None)
-    )
-    return [theory_id, *sorted(connection.scalars(query))]
+    return [theory_id, *sorted(connection.scalars(_COUNTING, {"theory_id": theory_id}))]
 
 
 def _equation_row(row: AnyRow) -> EquationRow:
