@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import bulk, fcc100, molecule
 from ase.geometry import cellpar_to_cell
 
+from alflow.config import CampaignConfig
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers import GpawLabeler, GpawSettings, ProgramSettings, WorkerConfig, check_labeler, get_labeler
 from alflow.labelers._gpaw import LADDER, box_with_vacuum, k_mesh
@@ -354,6 +357,16 @@ def test_a_damaged_result_is_truncated(datasets: Path, aluminium: Structure, tmp
         with pytest.raises(LabelFailure) as caught:
             made.parse(tmp_path / "job")
         assert caught.value.kind is FailureKind.TRUNCATED, damage
+
+
+def test_the_files_of_the_page_are_valid(datasets: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "labelers.md").read_text(encoding="utf-8")
+    section = page[page.index("## `gpaw`") :]
+    local, campaign = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[:2])
+    theory = CampaignConfig.model_validate(campaign).theory
+    assert theory.labeler == "gpaw"
+    assert "Si" in GpawSettings.model_validate(theory.settings).setups
+    assert WorkerConfig.model_validate(local).programs["gpaw"].wall_seconds == 3600
 
 
 def test_the_script_needs_nothing_of_alflow() -> None:
