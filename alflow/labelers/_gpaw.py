@@ -514,7 +514,7 @@ def _describe(
             # A copy, as for a calculation: a script's own folder is searched for modules first.
             shutil.copyfile(script.__file__, Path(folder) / SCRIPT)
             ran = subprocess.run(  # noqa: S603  the command of the worker's file
-                [*command, SCRIPT, "--describe", json.dumps(wanted)],
+                [*command, SCRIPT, "describe", json.dumps(wanted)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -2,7 +2,7 @@
 
 It needs a Python with GPAW, and that installation's ASE. ``python gpaw_run.py job.json result.json`` reads a structure
 and GPAW's own keywords, lets GPAW write ``gpaw.txt``, and writes the result, whole or not at all: the numbers, or the
-exception that GPAW raised. ``python gpaw_run.py --describe '{"elements": ["Si"], "setups": {}, "xc": "PBE"}'`` prints
+exception that GPAW raised. ``python gpaw_run.py describe '{"elements": ["Si"], "setups": {}, "xc": "PBE"}'`` prints
 versions and the PAW datasets that GPAW would read. Units are those of ASE: eV, Å, µB.
 """
 
@@ -20,7 +20,7 @@ TEXT = "gpaw.txt"
 
 def main(arguments: list[str]) -> int:
     """Describe the installation, or compute one job; 0 where that succeeded."""
-    if arguments[:1] == ["--describe"]:
+    if arguments[:1] == ["describe"]:  # no option: `gpaw python` would take it for its own
         answer = attempt(describe, json.loads(arguments[1]))
         if is_first_process():
             print("\n" + json.dumps(answer))

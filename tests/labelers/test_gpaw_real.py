@@ -176,6 +176,16 @@ def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
         labeler({"setups": {"U": "paw"}}).theory()
 
 
+def test_the_launcher_of_gpaw_is_a_command_too() -> None:
+    """`mpirun … gpaw python` is how GPAW wants to be started in parallel."""
+    assert PYTHON is not None
+    launcher = [str(Path(PYTHON).with_name("gpaw")), "python"]
+    crystal = Structure.from_atoms(bulk("Si"))
+    launched, plain = labeler(SILICON, command=launcher).label(crystal), labeler(SILICON).label(crystal)
+    assert launched.evidence["command"][:2] == launcher
+    assert launched.properties.energy == pytest.approx(plain.properties.energy, abs=1e-6)
+
+
 def test_limits_are_recognised_as_what_they_are(tmp_path: Path) -> None:
     structure = Structure.from_atoms(bulk("Si", cubic=True))
     settings = SILICON | {"cutoff": 900.0, "k_spacing": 0.1}
