@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 RUN, RUNNING, ENDED = "run.json", "running.json", "ended.json"
@@ -73,13 +74,15 @@ def watch(program: subprocess.Popen[bytes], run: dict[str, object], begin: float
         elif isinstance(disk, int) and shutil.disk_usage(".").free < disk:
             reason = "disk_full"
         if reason != "exited":
-            end_session(program)
+            end_session(program.pid, program.poll)
             break
         if not held:
             time.sleep(pause)
         pause = min(pause * 1.5, LOOK_SECONDS)
     program.wait()
-    end_session(program)  # what an MPI launcher or a shell left behind
+    end_session(program.pid)  # what an MPI launcher or a shell left behind
+    if told and program.returncode:
+        reason = "told_to_end"  # a signal to all of a batch job may reach the program first
     return reason, peak
 
 
@@ -119,20 +122,28 @@ def memory_of(pid: int) -> int:
     return 0
 
 
-def end_session(program: subprocess.Popen[bytes]) -> None:
-    """Ask every process of the program's session to end, then kill what is left."""
+def end_session(session: int, poll: Callable[[], object] = lambda: 0) -> None:
+    """Ask every process of a session to end, then kill what is left; ``poll`` gives None while its leader runs."""
     for number, grace in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-        pids = processes_of_session(program.pid)
-        if program.poll() is None and program.pid not in pids:
-            pids.append(program.pid)  # no /proc here
+        pids = processes_of_session(session)
+        if poll() is None and session not in pids:
+            pids.append(session)  # no /proc here
         if not pids:
             return
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         deadline = time.monotonic() + grace
-        while time.monotonic() < deadline and (program.poll() is None or processes_of_session(program.pid)):
+        while time.monotonic() < deadline and (poll() is None or processes_of_session(session)):
             time.sleep(0.02)
+
+
+def end_what_runs_in(folder: Path) -> None:
+    """End the program of a folder whose keeper is gone without having written how it ended."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        running = json.loads((folder / RUNNING).read_text(encoding="utf-8"))
+        if not (folder / ENDED).exists():
+            end_session(int(running["session"]))
 
 
 def finish(reason: str, started: float, begin: float, **more: object) -> None:

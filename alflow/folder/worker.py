@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import random
 import secrets
@@ -10,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -128,6 +131,8 @@ def _program(path: Path, name: str, entry: Any) -> Program:
         value = entry.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
             raise FolderError(f"{where}: {key} must be a number that is not negative")
+    if shutil.which(command[0]) is None:
+        raise FolderError(f"{where}: there is no program {command[0]!r} on this machine's PATH")
     return Program(**{**entry, "command": tuple(command)})
 
 
@@ -153,14 +158,24 @@ class Worker:
         while not self._told and (jobs is None or self.done < jobs):
             if seconds is not None and time.monotonic() - begin > seconds:
                 break
-            job = self._take()
+            job = None
+            try:
+                job = self._take()
+                if job is not None:
+                    with self._alive(job):
+                        self._execute(job)
+                    last = time.monotonic()
+            except OSError as error:
+                what = "a job" if job is None else _plain(job)
+                self._say(f"{what} was given to somebody else meanwhile, or cannot be written: {error}")
+                if error.errno == errno.ENOSPC:
+                    raise FolderError(f"{self.folder}: no space is left; nothing can be computed here") from error
+                continue
             if job is not None:
-                self._execute(job)
-                last = time.monotonic()
-            elif time.monotonic() - last >= idle:
+                continue
+            if time.monotonic() - last >= idle:
                 break
-            else:
-                time.sleep(min(2.0, max(idle / 20, 0.05)))
+            time.sleep(min(2.0, max(idle / 20, 0.05)))
         for name, reason in sorted(self._left.items()):
             self._say(f"{name} is left to others: {reason}")
         self._say(f"{self.done} jobs computed")
@@ -213,10 +228,13 @@ class Worker:
         write_json(run / LOCAL_RUN, local)
         name = _plain(job)
         self._say(f"{name}: {record.get('formula', '')} with {record['program']}")
-        found = self._keep(job, run)
+        found = self._keep(run)
         try:
-            if found is None:
+            if found is None or found["reason"] == "not_started":
                 self._give_back(job, record)
+                if found is not None:
+                    words = f"{local['command'][0]} could not be started: {found.get('message', '')}"
+                    raise FolderError(f"{words}; mend {PROGRAMS_FILE}. {name} waits for another worker")
                 return
             write_json(job / RESULT, {"version": VERSION, "worker": self.name, "files": manifest(job, without=_OWN)})
             if move(job, self.folder / DONE / name):
@@ -227,7 +245,7 @@ class Worker:
             pass
         self._say(f"{name} was given to somebody else meanwhile; what was computed here does not count")
 
-    def _keep(self, job: Path, run: Path) -> dict[str, Any] | None:
+    def _keep(self, run: Path) -> dict[str, Any] | None:
         """Run the program under a keeper; how it ended, or None where it was broken off from here."""
         process = subprocess.Popen(  # noqa: S603  the keeper's own file
             [sys.executable, "-I", "-S", keeper.__file__, LOCAL_RUN],
@@ -237,19 +255,35 @@ class Worker:
             start_new_session=True,
         )
         assert process.stdin is not None
-        beat = time.monotonic()
         while process.poll() is None and not self._told:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
-            if time.monotonic() - beat > BEAT_SECONDS:
-                beat = time.monotonic()
-                with contextlib.suppress(OSError):  # the job was taken from us; the end will show it
-                    (job / HEARTBEAT).touch(exist_ok=True)
-        broken_off = process.poll() is None
         process.stdin.close()
         process.wait()
         ended = read_json(run / keeper.ENDED)
-        return None if broken_off or ended is None else ended
+        if ended is None:
+            keeper.end_what_runs_in(run)
+            ended = {"reason": "keeper_gone", "seconds": 0.0}
+        broken = ended["reason"] != "exited" or ended.get("returncode")
+        return None if self._told and broken else ended
+
+    @contextlib.contextmanager
+    def _alive(self, job: Path) -> Iterator[None]:
+        """Show from a thread that this worker lives, as long as it holds a job."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(BEAT_SECONDS):
+                with contextlib.suppress(OSError):  # the job was taken from us; the end will show it
+                    os.utime(job / HEARTBEAT)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def _give_back(self, job: Path, record: dict[str, Any]) -> None:
         """Put a job back as it came: everything that the program left is removed."""

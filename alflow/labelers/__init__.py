@@ -23,6 +23,7 @@ from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._noise import Difference, Noise, below_noise, measure_noise, small_crystal
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
+from alflow.labelers._record import read_input
 from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_names, labeler_type
 from alflow.labelers._replay import ReplayLabeler, ReplaySettings
 from alflow.labelers._result import LabelResult, RawOutcome
@@ -91,6 +92,7 @@ __all__ = [
     "one_theory",
     "programs_left",
     "read_foreign",
+    "read_input",
     "read_vasp_run",
     "small_crystal",
 ]

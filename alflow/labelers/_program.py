@@ -45,14 +45,14 @@ _KINDS = {
     "wall_time": FailureKind.WALL_TIME,
     "memory": FailureKind.MEMORY,
     "disk_full": FailureKind.DISK_FULL,
-    "not_started": FailureKind.MISSING_FILE,
+    "not_started": FailureKind.UNAVAILABLE,
     "told_to_end": FailureKind.WORKER_DIED,
     "parent_gone": FailureKind.WORKER_DIED,
 }
 _SIGNS = (
     (FailureKind.DISK_FULL, ("no space left on device", "disk quota exceeded", "disk full")),
     (FailureKind.MEMORY, ("out of memory", "cannot allocate memory", "oom-kill", "std::bad_alloc", "memoryerror")),
-    (FailureKind.MISSING_FILE, ("error while loading shared libraries", "command not found")),
+    (FailureKind.UNAVAILABLE, ("error while loading shared libraries", "command not found")),
 )
 """What machines say, in any code's output, in lower case."""
 
@@ -310,6 +310,7 @@ class ProgramLabeler(JudgedLabeler):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            keeper.end_what_runs_in(folder)
 
     def _handle(self, directory: Path, folder: Path) -> RunHandle:
         process = self._keepers.get(folder)
@@ -364,7 +365,8 @@ class ProgramLabeler(JudgedLabeler):
         run = _read_run(folder)
         said = tail(folder / run["stderr"]).strip() or tail(folder / run["stdout"]).strip()
         code = ended.returncode or 0
-        how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        how = f"exit code {code}" if code > 0 else f"signal {known.get(-code, -code)}"
         last = said.splitlines()[-1].strip()[:300] if said else "it said nothing"
         return f"{Path(run['command'][0]).name} ended with {how}: {last}"
 

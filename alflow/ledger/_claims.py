@@ -309,8 +309,9 @@ class Claims:
         # a job that another worker has claimed meanwhile shows another fence
         expired = [job for job in connection.execute(query) if fences.get(job.id, job.fence) == job.fence]
         for job in expired:
-            # a job that its worker had claimed but not begun cannot have killed it, and is no calculation that failed
-            begun = JobState(job.state) is not JobState.LEASED
+            # a job that its worker had claimed but not begun, or only handed on, cannot have killed it, and is no
+            # calculation that failed
+            begun = JobState(job.state) is JobState.RUNNING
             deaths = job.deaths + begun
             state = JobState.QUARANTINED if deaths >= max_deaths else JobState.QUEUED
             message = (

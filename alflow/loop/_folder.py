@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,10 +32,10 @@ from alflow.folder.layout import (
     taken_jobs,
     write_json,
 )
-from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig
+from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig, read_input
 from alflow.ledger import OPEN_JOBS, ClaimedJob, Ledger
 from alflow.loop._reporter import Reporter
-from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil
+from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, typed_failures
 
 SERVED = "served.json"
 LOST = "lost"
@@ -55,6 +54,8 @@ class _Flight:
     labeler: ProgramLabeler
     began: float
     incomplete_since: float | None = None
+    silent_since: float | None = None
+    missing_since: float | None = None
 
 
 class FolderServer(LabelWorker):
@@ -92,6 +93,7 @@ class FolderServer(LabelWorker):
         self._folder = folder.resolve()
         self._capacity, self._silence = capacity, silence
         self._flights: dict[str, _Flight] = {}
+        self._told_of: set[int] = set()
 
     def serve(self, until: WorkUntil = WorkUntil.EMPTY) -> WorkSummary:
         """Serve until queue and folder are empty, were so for a minute, or forever.
@@ -129,6 +131,19 @@ class FolderServer(LabelWorker):
                 raise
         return WorkSummary(**self._done, seconds=time.monotonic() - started)
 
+    def theories(self) -> dict[int, Labeler]:
+        """Of the theories that this machine can compute those of programs; others are left to other workers."""
+        known = super().theories()
+        served: dict[int, Labeler] = {
+            number: labeler for number, labeler in known.items() if isinstance(labeler, ProgramLabeler)
+        }
+        for number in sorted(set(known) - set(served) - self._told_of):
+            self._told_of.add(number)
+            self._report.note(
+                f"jobs of the labeler {known[number].name!r} need no folder: start `alflow worker` without --folder"
+            )
+        return served
+
     # -- the folder --------------------------------------------------------------------------------------------------
 
     def _claim_folder(self) -> None:
@@ -143,10 +158,19 @@ class FolderServer(LabelWorker):
                 f"{SERVED} there if that ledger was moved"
             )
 
-    def _places(self, name: str) -> Iterator[Path]:
-        """Where a job is; what is computed counts before what is held, and that before what waits."""
-        done, waiting = self._folder / DONE / name, self._folder / OPEN / name
-        return (path for path in (done, *taken_jobs(self._folder, name), waiting) if path.exists())
+    def _places(self, name: str) -> list[Path]:
+        """Where a job is; what is computed counts before what is held, and that before what waits.
+
+        Looked for in the direction in which jobs move, so that none slips by; a job that is given back moves the other
+        way, hence the second look.
+        """
+        waiting, done = self._folder / OPEN / name, self._folder / DONE / name
+        found = [waiting] if waiting.exists() else []
+        found += taken_jobs(self._folder, name)
+        found += [done] if done.exists() else []
+        if not found and waiting.exists():
+            found = [waiting]
+        return found[::-1]
 
     def _tidy(self) -> None:
         """Put away what belongs to jobs that are closed, or to no job of this ledger."""
@@ -162,6 +186,8 @@ class FolderServer(LabelWorker):
                     self._put_away(path, f"its job is {state}")
 
     def _put_away(self, path: Path, why: str) -> None:
+        if not path.exists():
+            return
         goal = self._folder / LOST / f"{path.name}-{time.time_ns()}"
         with contextlib.suppress(OSError):  # somebody took it meanwhile
             path.rename(goal)
@@ -173,14 +199,13 @@ class FolderServer(LabelWorker):
         """Write a claimed job into the folder, or take up the one that is there."""
         name, started = f"job-{job.job_id}", time.monotonic()
         try:
-            labeler = self._program_labeler(job)
+            labeler = self.theories()[job.theory_id]
+            assert isinstance(labeler, ProgramLabeler)
             flight = _Flight(job=job, labeler=labeler, began=started)
-            there = next(self._places(name), None)
-            if there is not None and not self._is_same(there, job, labeler):
-                self._put_away(there, "it is another calculation")
-                there = None
-            if there is None:
-                self._write(job, labeler)
+            with typed_failures():
+                self._put_away(self._folder / BAD / name, "it belongs to an earlier attempt")
+                if not self._takes_up(name, job, labeler):
+                    self._write(job, labeler)
             self._patiently(
                 lambda: self._ledger.queue.start(
                     job.job_id, job.fence, submitted=True, directory=str(self._directory(job))
@@ -195,22 +220,19 @@ class FolderServer(LabelWorker):
         else:
             self._flights[name] = flight
 
-    def _program_labeler(self, job: ClaimedJob) -> ProgramLabeler:
-        labeler = self.theories()[job.theory_id]
-        if not isinstance(labeler, ProgramLabeler):
-            raise LabelFailure(
-                FailureKind.UNAVAILABLE,
-                f"the labeler {labeler.name!r} runs no program; a folder serves labelers of programs, others need "
-                "`alflow worker` without --folder",
-            )
-        return labeler
-
-    def _is_same(self, there: Path, job: ClaimedJob, labeler: ProgramLabeler) -> bool:
-        try:
-            labeler.prepare(job.structure, there)
-        except LabelFailure:
-            return False
-        return read_json(there / JOB) is not None
+    def _takes_up(self, name: str, job: ClaimedJob, labeler: ProgramLabeler) -> bool:
+        """Whether the folder holds this very calculation; another one of that name is put away."""
+        for there in self._places(name) or self._places(name):
+            try:
+                structure, theory = read_input(there)
+            except LabelFailure:
+                if not there.exists():  # it moved on meanwhile
+                    return self._takes_up(name, job, labeler)
+                structure, theory = None, ""
+            if structure == job.structure and theory == labeler.theory().fingerprint:
+                return True
+            self._put_away(there, "it is another calculation")
+        return False
 
     def _write(self, job: ClaimedJob, labeler: ProgramLabeler) -> None:
         making = self._folder / f".making-{job.job_id}"
@@ -253,10 +275,16 @@ class FolderServer(LabelWorker):
                 self._close(name, LabelFailure(FailureKind.TRUNCATED, f"it did not reach its worker whole: {reason}"))
                 moved = True
             elif taken := taken_jobs(self._folder, name):
-                moved |= self._check_life(name, taken[0])
-            elif next(self._places(name), None) is None:
-                self._close(name, LabelFailure(FailureKind.UNAVAILABLE, f"{name} vanished from {self._folder}"))
-                moved = True
+                moved |= self._check_life(name, flight, taken[0])
+            elif self._places(name):
+                flight.missing_since = None
+            else:
+                # a network file system may show a move late
+                now = time.monotonic()
+                flight.missing_since = flight.missing_since or now
+                if now - flight.missing_since >= ARRIVAL_SECONDS:
+                    self._close(name, LabelFailure(FailureKind.UNAVAILABLE, f"{name} vanished from {self._folder}"))
+                    moved = True
         return moved
 
     def _abandon(self, name: str) -> None:
@@ -267,9 +295,14 @@ class FolderServer(LabelWorker):
             self._put_away(self._folder / OPEN / name, "its job was cancelled or taken over")
         self._report.note(f"{name}: the lease was lost, what is computed for it is not stored")
 
-    def _check_life(self, name: str, taken: Path) -> bool:
+    def _check_life(self, name: str, flight: _Flight, taken: Path) -> bool:
         silent = self._age_of(taken / HEARTBEAT)
-        if silent is None or silent <= self._silence:
+        if silent is None:  # it may have died before its first sign of life
+            flight.silent_since = flight.silent_since or time.monotonic()
+            silent = time.monotonic() - flight.silent_since
+        else:
+            flight.silent_since = None
+        if silent <= self._silence:
             return False
         worker = (read_json(taken / WORKER) or {}).get("worker", "its worker")
         self._put_away(taken, f"{worker} showed no life for {silent:.0f} s")
@@ -304,26 +337,30 @@ class FolderServer(LabelWorker):
             return True
         flight.incomplete_since = None
         try:
-            if flight.labeler.climb(directory):
-                self._record(directory, flight.job, flight.labeler)
-                directory.rename(self._folder / OPEN / name)
-                return True
-            found: LabelResult | LabelFailure = flight.labeler.parse(directory)
+            with typed_failures():
+                if flight.labeler.climb(directory):
+                    self._record(directory, flight.job, flight.labeler)
+                    directory.rename(self._folder / OPEN / name)
+                    return True
+                found = flight.labeler.parse(directory)
         except LabelFailure as failure:
-            found = failure
-        self._close(name, found)
-        self._keep(directory, flight.job, labelled=isinstance(found, LabelResult))
+            # out of the way first: the next attempt must not find it
+            self._keep(directory, flight.job, labelled=False)
+            self._close(name, failure)
+            return True
+        if self._close(name, found):
+            self._keep(directory, flight.job, labelled=True)
         return True
 
-    def _close(self, name: str, found: LabelResult | LabelFailure) -> None:
-        """Store a label or a failure; the job leaves the folder's books."""
+    def _close(self, name: str, found: LabelResult | LabelFailure) -> bool:
+        """Store a label or a failure; the job leaves the folder's books. False where its lease was lost."""
         flight = self._flights.pop(name)
         job, wall = flight.job, time.monotonic() - flight.began
         try:
             if isinstance(found, LabelFailure):
                 self._release(job)
                 self._fail(job, found, wall)
-                return
+                return True
             timings = {"seconds": found.seconds, "wall_seconds": wall}
             self._patiently(
                 lambda: self._ledger.queue.complete(
@@ -332,9 +369,13 @@ class FolderServer(LabelWorker):
             )
         except LeaseLostError:
             self._done["lost"] += 1
-            self._report.note(f"job {job.job_id}: the lease was lost, its result is not stored")
+            self._report.note(
+                f"job {job.job_id}: the lease was lost; its result waits in the folder for the next server"
+            )
+            return False
         else:
             self._done["labelled"] += 1
+            return True
         finally:
             self._release(job)
 
@@ -348,5 +389,8 @@ class FolderServer(LabelWorker):
             shutil.rmtree(directory, ignore_errors=True)
             return
         goal = self._directory(job)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(directory, goal)
+        try:
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(directory, goal)
+        except OSError as error:
+            self._put_away(directory, f"it could not be moved to {goal}: {error}")

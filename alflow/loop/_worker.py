@@ -6,6 +6,7 @@ would compute with other settings or another code is left to others.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import time
@@ -223,17 +224,8 @@ class LabelWorker:
                 shutil.rmtree(directory, ignore_errors=True)  # pruning only: the label is stored
 
     def _label(self, labeler: Labeler, job: ClaimedJob, directory: Path) -> LabelResult:
-        try:
+        with typed_failures():
             return labeler.label(job.structure, directory)
-        except (LabelFailure, LedgerError):
-            raise
-        except MemoryError as error:
-            raise LabelFailure(FailureKind.MEMORY, str(error) or "out of memory") from error
-        except OSError as error:
-            kind = FailureKind.DISK_FULL if error.errno == 28 else FailureKind.CRASHED
-            raise LabelFailure(kind, f"{type(error).__name__}: {error}") from error
-        except Exception as error:
-            raise LabelFailure(FailureKind.CRASHED, f"{type(error).__name__}: {error}") from error
 
     def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> None:
         timings = {"seconds": seconds, "wall_seconds": seconds}
@@ -294,6 +286,22 @@ class LabelWorker:
         finally:
             stop.set()
             thread.join()
+
+
+@contextmanager
+def typed_failures() -> Iterator[None]:
+    """Whatever a labeler raises becomes a LabelFailure, so that one bad calculation ends no worker."""
+    try:
+        yield
+    except (LabelFailure, LedgerError):
+        raise
+    except MemoryError as error:
+        raise LabelFailure(FailureKind.MEMORY, str(error) or "out of memory") from error
+    except OSError as error:
+        kind = FailureKind.DISK_FULL if error.errno == errno.ENOSPC else FailureKind.CRASHED
+        raise LabelFailure(kind, f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise LabelFailure(FailureKind.CRASHED, f"{type(error).__name__}: {error}") from error
 
 
 def work(

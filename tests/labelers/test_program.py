@@ -18,6 +18,7 @@ from ase.build import bulk
 from pydantic import BaseModel, ConfigDict
 
 from alflow.errors import FailureKind, LabelFailure
+from alflow.folder import keeper
 from alflow.labelers import (
     Capabilities,
     Ended,
@@ -30,7 +31,6 @@ from alflow.labelers import (
     TheorySpec,
     WorkerConfig,
 )
-from alflow.folder import keeper
 from alflow.structures import Properties, Structure
 
 COPPER = Structure.from_atoms(bulk("Cu"))
@@ -134,7 +134,7 @@ def test_a_finished_run_is_not_started_again(tmp_path: Path) -> None:
         ("import sys; sys.exit('the lattice is upside down')", {}, FailureKind.CRASHED, "exit code 1: the lattice is"),
         ("print('done')", {}, FailureKind.TRUNCATED, "no output"),
         ("open('out.json', 'w').write('{\"energy\": -1')", {}, FailureKind.TRUNCATED, "no output"),
-        ("", {"command": ["no-such-program"]}, FailureKind.MISSING_FILE, "no-such-program: No such file"),
+        ("", {"command": ["no-such-program"]}, FailureKind.UNAVAILABLE, "no-such-program: No such file"),
         ("", {"free_disk_gb": 1e9}, FailureKind.DISK_FULL, "free_disk_gb: 1e"),
     ],
     ids=lambda value: None if isinstance(value, dict | str) else value.value,

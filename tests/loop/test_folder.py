@@ -107,7 +107,7 @@ def test_a_program_unknown_here_is_left_to_others(ledger: Ledger, tmp_path: Path
     serving = server(ledger, folder, labeler(), theory)
     serving._claim_folder()
     serving._place(serving._claim(1)[0])
-    programs.write_text('[vasp]\ncommand = ["vasp_std"]\n')
+    programs.write_text(f'[vasp]\ncommand = ["{sys.executable}"]\n')
     said, _ = start_worker(folder, programs).communicate(timeout=SOON)
     assert "job-1 is left to others: 'script' is not in alflow-label.toml" in said
     assert (folder / OPEN / "job-1").is_dir()
@@ -312,6 +312,87 @@ def test_sigterm_gives_the_job_back_clean(ledger: Ledger, tmp_path: Path, progra
     assert manifest(folder / OPEN / "job-1") == before
 
 
+def test_a_signal_to_the_whole_batch_job_is_no_crash_of_the_calculation(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    """SIGTERM reaches the program before anybody else, as at a batch system's time limit."""
+    _, theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    worker = start_worker(folder, programs)
+    wait_for(lambda: held(folder, keeper.RUNNING))
+    running = json.loads(held(folder, keeper.RUNNING)[0].read_text())
+    worker.terminate()
+    for pid in (running["pid"], running["keeper"]):
+        os.kill(pid, signal.SIGTERM)
+    worker.communicate(timeout=SOON)
+    assert (folder / OPEN / "job-1").is_dir()
+    assert not (folder / DONE / "job-1").exists()
+
+
+def test_a_killed_keeper_leaves_no_program_and_is_told(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    worker = start_worker(folder, programs)
+    wait_for(lambda: held(folder, keeper.RUNNING))
+    running = json.loads(held(folder, keeper.RUNNING)[0].read_text())
+    os.kill(running["keeper"], signal.SIGKILL)
+    worker.communicate(timeout=SOON)
+    assert not keeper.processes_of_session(running["session"])
+    assert serving._look()
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.error_kind is FailureKind.WORKER_DIED
+
+
+def test_a_program_that_cannot_be_started_stops_the_worker_not_the_jobs(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    _, theory = queued(ledger, 2)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory)
+    serving._claim_folder()
+    for claimed in serving._claim(2):
+        serving._place(claimed)
+    broken = tmp_path / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o700)
+    programs.write_text(f'[script]\ncommand = ["{broken}"]\n')
+    worker = start_worker(folder, programs)
+    said, _ = worker.communicate(timeout=SOON)
+    assert worker.returncode == 1
+    assert "could not be started" in said
+    assert len(list((folder / OPEN).iterdir())) == 2
+    programs.write_text('[script]\ncommand = ["no-such-program"]\n')
+    said, _ = start_worker(folder, programs).communicate(timeout=SOON)
+    assert "there is no program 'no-such-program' on this machine's PATH" in said
+
+
+def test_a_parser_that_stumbles_ends_no_server(
+    ledger: Ledger, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    made = labeler()
+    serving = server(ledger, folder, made, theory)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+
+    def stumbles(*_: Any) -> None:
+        raise ValueError("could not convert string to float: '***'")
+
+    monkeypatch.setattr(made, "read_outputs", stumbles)
+    assert serving._look()
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.error_kind is FailureKind.CRASHED
+    assert not (folder / DONE / "job-1").exists()
+
+
 def test_a_cancelled_job_leaves_the_folder(ledger: Ledger, tmp_path: Path) -> None:
     [job], theory = queued(ledger, 1)
     folder = tmp_path / "jobs"
@@ -354,13 +435,12 @@ def test_a_job_folder_that_holds_another_calculation_is_not_mistaken(ledger: Led
     assert list((folder / "lost").iterdir())
 
 
-def test_labelers_without_a_program_are_told_apart(ledger: Ledger, tmp_path: Path) -> None:
+def test_labelers_without_a_program_are_left_to_other_workers(ledger: Ledger, tmp_path: Path) -> None:
     [job], theory = queued(ledger, 1)
     serving = server(ledger, tmp_path / "jobs", EmtLabeler(EmtSettings()), theory)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    [attempt] = ledger.queue.attempts(job)
-    assert "runs no program" in attempt.message
+    assert serving.serve().failed == 0
+    assert ledger.queue.get(job).state is JobState.QUEUED
+    assert not ledger.queue.attempts(job)
 
 
 def test_an_interrupted_server_gives_its_jobs_back_and_leaves_the_folder(
@@ -446,14 +526,14 @@ def test_a_worker_shows_that_it_lives(tmp_path: Path, programs: Path, monkeypatc
     record = {"version": 1, "job": 1, "program": "script", "formula": "Cu", "files": manifest(job)}
     (job / JOB).write_text(json.dumps(record))
     beats: list[float] = []
-    touch = Path.touch
+    utime = os.utime
 
-    def counted(self: Path, *arguments: Any, **more: Any) -> None:
-        if self.name == HEARTBEAT:
+    def counted(path: Any, *arguments: Any, **more: Any) -> None:
+        if Path(path).name == HEARTBEAT:
             beats.append(time.monotonic())
-        touch(self, *arguments, **more)
+        utime(path, *arguments, **more)
 
-    monkeypatch.setattr(Path, "touch", counted)
+    monkeypatch.setattr("alflow.folder.worker.os.utime", counted)
     previous = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         Worker(folder, read_programs(programs)).run(jobs=1, idle=0.0, seconds=None)

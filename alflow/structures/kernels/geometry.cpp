@@ -90,9 +90,10 @@ bool lattice_points(const Lattice &lattice, double radius, std::size_t most, std
                 Vec v = {0.0, 0.0, 0.0};
                 const double n[3] = {double(a), double(b), double(c)};
                 for (int i = 0; i < lattice.d; i++) v = v + n[i] * lattice.row[i];
-                if (dot(v, v) <= square) points.push_back({v, std::sqrt(dot(v, v))});
+                if (dot(v, v) > square) continue;
+                if (points.size() == most) return false;
+                points.push_back({v, std::sqrt(dot(v, v))});
             }
-    if (points.size() > most) return false;
     std::stable_sort(points.begin(), points.end(), [](const Point &a, const Point &b) { return a.length < b.length; });
     return true;
 }
