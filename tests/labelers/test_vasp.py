@@ -225,7 +225,7 @@ def test_tetrahedra_need_k_points(potentials: Path) -> None:
         (["prints", "ERROR FEXCP: supplied Exchange-correlation table", "1"], {}, FailureKind.IMPLAUSIBLE, "too high"),
         (["prints", "insufficient virtual memory", "1"], {}, FailureKind.MEMORY, "KPAR and NCORE"),
         (["prints", BOX, "1"], {}, FailureKind.CRASHED, "gave up: No initial positions read in"),
-        ([], {"command": ["no-such-vasp"]}, FailureKind.MISSING_FILE, "no-such-vasp"),
+        ([], {"command": ["no-such-vasp"]}, FailureKind.UNAVAILABLE, "no-such-vasp"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value else None,
 )  # fmt: skip
