@@ -26,8 +26,8 @@ from pathlib import Path
 RUN, RUNNING, ENDED = "run.json", "running.json", "ended.json"
 GRACE_SECONDS = 5.0
 """Between asking a program to end and killing it."""
-LOOK_SECONDS = 0.5
-"""Between two looks at memory and disk, after a quick start."""
+POLL_SECONDS, LOOK_SECONDS = 0.5, 3.0
+"""Between two looks whether it has ended, and at its memory; quicker at the start."""
 
 
 def main() -> int:
@@ -59,13 +59,14 @@ def main() -> int:
 def watch(program: subprocess.Popen[bytes], run: dict[str, object], begin: float, told: list[int]) -> tuple[str, int]:
     """Wait for the end of a program, or bring it about; return why it ended and the most memory that was seen."""
     wall, memory, disk = (run.get(key) for key in ("wall_seconds", "memory_bytes", "disk_bytes"))
-    peak, reason, pause, held = 0, "exited", 0.01, not sys.stdin.closed
+    peak, used, reason, pause, looked = 0, 0, "exited", 0.01, 0.0
     while program.poll() is None:
-        used = memory_of_session(program.pid)
-        peak = max(peak, used)
+        if time.monotonic() - looked >= min(LOOK_SECONDS, 10 * pause):
+            looked, used = time.monotonic(), memory_of_session(program.pid, memory)
+            peak = max(peak, used)
         if told:
             reason = "told_to_end"
-        elif held and parent_is_gone(pause):
+        elif parent_is_gone(pause):
             reason = "parent_gone"
         elif isinstance(wall, (int, float)) and time.monotonic() - begin > wall:
             reason = "wall_time"
@@ -76,9 +77,7 @@ def watch(program: subprocess.Popen[bytes], run: dict[str, object], begin: float
         if reason != "exited":
             end_session(program.pid, program.poll)
             break
-        if not held:
-            time.sleep(pause)
-        pause = min(pause * 1.5, LOOK_SECONDS)
+        pause = min(pause * 1.5, POLL_SECONDS)
     program.wait()
     end_session(program.pid)  # what an MPI launcher or a shell left behind
     if told and program.returncode:
@@ -103,22 +102,25 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
-def memory_of_session(session: int) -> int:
-    """Bytes that the processes of a session hold; what they share is counted once where the kernel tells."""
-    total = 0
-    for pid in processes_of_session(session):
-        with contextlib.suppress(OSError, ValueError):
-            total += memory_of(pid)
-    return total
+def memory_of_session(session: int, limit: object) -> int:
+    """Bytes that the processes of a session hold.
+
+    Resident sets count for each process what several share. Only where their sum is above the limit the proportional
+    shares are added up instead, for which the kernel walks through all pages: a large program would feel that.
+    """
+    pids = processes_of_session(session)
+    resident = sum(memory_of(pid, "status", "VmRSS:") for pid in pids)
+    if not isinstance(limit, int) or resident <= limit:
+        return resident
+    return sum(memory_of(pid, "smaps_rollup", "Pss:") for pid in pids) or resident
 
 
-def memory_of(pid: int) -> int:
-    """Bytes that one process holds: its proportional share, else its resident set."""
-    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/{name}").read_text(encoding="ascii", errors="replace").splitlines():
-                if line.startswith(key):
-                    return int(line.split()[1]) * 1024
+def memory_of(pid: int, name: str, key: str) -> int:
+    """Bytes that one process holds, by a line of the kernel's; 0 where it has gone, or there is no /proc."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/{name}").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(key):
+                return int(line.split()[1]) * 1024
     return 0
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 OPEN, TAKEN, DONE, BAD = "open", "taken", "done", "bad"
 JOB, WORKER, HEARTBEAT, RESULT, REASON = "job.json", "worker.json", "heartbeat", "result.json", "reason.json"
+LOCAL_RUN = "run.local.json"
+"""What the machine that computes has made of ``run.json``: its own command and limits."""
 VERSION = 1
 
 Manifest = dict[str, list[Any]]

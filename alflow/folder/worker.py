@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import os
 import random
 import secrets
@@ -26,6 +25,7 @@ from alflow.folder.layout import (
     DONE,
     HEARTBEAT,
     JOB,
+    LOCAL_RUN,
     OPEN,
     REASON,
     RESULT,
@@ -45,7 +45,6 @@ from alflow.folder.layout import (
 
 PROGRAMS_FILE = "alflow-label.toml"
 BEAT_SECONDS = 15.0
-LOCAL_RUN = "run.local.json"
 _OWN = frozenset({WORKER, HEARTBEAT, RESULT})
 
 _HELP = f"""\
@@ -165,12 +164,11 @@ class Worker:
                     with self._alive(job):
                         self._execute(job)
                     last = time.monotonic()
-            except OSError as error:
-                what = "a job" if job is None else _plain(job)
-                self._say(f"{what} was given to somebody else meanwhile, or cannot be written: {error}")
-                if error.errno == errno.ENOSPC:
-                    raise FolderError(f"{self.folder}: no space is left; nothing can be computed here") from error
+            except FileNotFoundError:
+                self._say(f"{'a job' if job is None else _plain(job)} was given to somebody else meanwhile")
                 continue
+            except OSError as error:  # a full disk, a quota: the next job would meet it too
+                raise FolderError(f"{self.folder} cannot be written to: {error}") from error
             if job is not None:
                 continue
             if time.monotonic() - last >= idle:
@@ -208,7 +206,7 @@ class Worker:
     def _execute(self, job: Path) -> None:
         record = read_json(job / JOB)
         run = last_run(job)
-        if record is None or run is None or record.get("version") != VERSION:
+        if record is None or run is None or record.get("version") != VERSION or "files" not in record:
             self._refuse(job, [f"{JOB} is missing, damaged or of another version"])
             return
         wrong = differences(job, record["files"])

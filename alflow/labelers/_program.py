@@ -26,7 +26,7 @@ from ase import Atoms
 
 from alflow.errors import FailureKind, LabelFailure
 from alflow.folder import keeper
-from alflow.folder.worker import LOCAL_RUN
+from alflow.folder.layout import LOCAL_RUN, read_json
 from alflow.labelers._judged import JudgedLabeler
 from alflow.labelers._protocol import RunHandle, RunState
 from alflow.labelers._record import files_in
@@ -103,7 +103,7 @@ class Ended:
     @classmethod
     def read(cls, folder: Path) -> Ended | None:
         """How the program of a folder ended; None where that is not written down."""
-        content = _read_json(folder / keeper.ENDED)
+        content = read_json(folder / keeper.ENDED)
         if content is None:
             return None
         return cls(**{name: content[name] for name in cls.__dataclass_fields__ if content.get(name) is not None})
@@ -209,7 +209,7 @@ class ProgramLabeler(JudgedLabeler):
         seconds = sum(run.seconds for run in map(Ended.read, folders) if run is not None)
         evidence = {
             **outcome.evidence,
-            "command": (_read_json(folder / LOCAL_RUN) or _read_run(folder))["command"],
+            "command": (read_json(folder / LOCAL_RUN) or _read_run(folder))["command"],
             "runs": len(folders),
             "rung": _rung(folder),
             "peak_bytes": ended.peak_bytes,
@@ -244,7 +244,7 @@ class ProgramLabeler(JudgedLabeler):
         return self.parse(directory)
 
     def end(self, directory: Path) -> None:
-        """End what this object started in a directory and what still runs there."""
+        """End what this object started in a directory and what still runs of it."""
         for folder in _runs(directory):
             self._forget(folder)
 
@@ -294,7 +294,7 @@ class ProgramLabeler(JudgedLabeler):
         mine = self._keepers.get(folder)
         if mine is not None:
             return mine.poll() is None
-        content = _read_json(folder / keeper.RUNNING)
+        content = read_json(folder / keeper.RUNNING)
         return content is not None and _runs_in(int(content["keeper"]), folder)
 
     def _forget(self, folder: Path) -> None:
@@ -389,16 +389,8 @@ def _runs(directory: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("run-")))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def _read_run(folder: Path) -> Mapping[str, Any]:
-    content = _read_json(folder / keeper.RUN)
+    content = read_json(folder / keeper.RUN)
     if content is None:
         raise LabelFailure(FailureKind.TRUNCATED, f"{folder / keeper.RUN} is missing or damaged")
     return content
@@ -429,6 +421,6 @@ def tail(path: Path, size: int = _TAIL_BYTES) -> str:
 def programs_left(directory: Path) -> Iterator[int]:
     """Sessions of programs that keepers started below a directory and whose end is not written down."""
     for path in directory.rglob(keeper.RUNNING):
-        content = _read_json(path)
+        content = read_json(path)
         if content is not None and not (path.parent / keeper.ENDED).exists():
             yield int(content["session"])

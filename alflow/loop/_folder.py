@@ -23,6 +23,7 @@ from alflow.folder.layout import (
     OPEN,
     REASON,
     RESULT,
+    TAKEN,
     VERSION,
     WORKER,
     differences,
@@ -35,7 +36,7 @@ from alflow.folder.layout import (
 from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig, read_input
 from alflow.ledger import OPEN_JOBS, ClaimedJob, Ledger
 from alflow.loop._reporter import Reporter
-from alflow.loop._worker import LabelWorker, WorkSummary, WorkUntil, typed_failures
+from alflow.loop._worker import IDLE_SECONDS, LabelWorker, WorkSummary, WorkUntil, typed_failures
 
 SERVED = "served.json"
 LOST = "lost"
@@ -43,7 +44,6 @@ SILENCE_SECONDS = 900.0
 """A job whose worker showed no life for so long is taken back."""
 ARRIVAL_SECONDS = 120.0
 """Files that a network file system shows late are waited for so long."""
-IDLE_SECONDS = 60.0
 
 
 @dataclass(kw_only=True)
@@ -173,17 +173,22 @@ class FolderServer(LabelWorker):
         return found[::-1]
 
     def _tidy(self) -> None:
-        """Put away what belongs to jobs that are closed, or to no job of this ledger."""
-        for place in (OPEN, DONE, BAD):
+        """Put away what belongs to jobs that are closed; what belongs to no job of this ledger is left alone."""
+        for place in (OPEN, TAKEN, DONE, BAD):
             for path in sorted((self._folder / place).glob("*")):
-                number = path.name.removeprefix("job-")
+                number = path.name.partition("@")[0].removeprefix("job-")
                 try:
                     state = self._ledger.queue.get(int(number)).state
                 except (NotFoundError, ValueError):
                     self._report.note(f"{path} is no job of this ledger and is left alone")
                     continue
-                if state not in OPEN_JOBS:
-                    self._put_away(path, f"its job is {state}")
+                if state in OPEN_JOBS or (place == TAKEN and not self._is_silent(path)):
+                    continue
+                self._put_away(path, f"its job is {state}")
+
+    def _is_silent(self, taken: Path) -> bool:
+        age = self._age_of(taken / HEARTBEAT)
+        return age is None or age > self._silence
 
     def _put_away(self, path: Path, why: str) -> None:
         if not path.exists():

@@ -246,6 +246,37 @@ def test_what_was_stored_before_the_server_died_is_put_away(ledger: Ledger, tmp_
     assert ledger.queue.get(jobs[0]).state is JobState.DONE
 
 
+def test_what_a_superseded_worker_left_is_put_away_when_its_job_is_closed(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    serving = server(ledger, folder, labeler(), theory, silence=0.2)
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    left = folder / TAKEN / "job-1@elsewhere"
+    shutil.copytree(folder / OPEN / "job-1", left)
+    (left / HEARTBEAT).touch()
+    start_worker(folder, programs).communicate(timeout=SOON)
+    serving._look()
+    assert ledger.queue.get(job).state is JobState.DONE
+    (left / HEARTBEAT).touch()
+    serving._tidy()
+    assert left.exists(), "it may be alive"
+    time.sleep(0.4)
+    serving._tidy()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("record", ['{"version": 1, "program": "script"}', '{"version": 99, "program": "script"}'])
+def test_a_record_that_is_no_job_is_refused(tmp_path: Path, programs: Path, record: str) -> None:
+    job = tmp_path / "jobs" / OPEN / "job-1"
+    (job / "run-1").mkdir(parents=True)
+    (job / JOB).write_text(record)
+    said, _ = start_worker(tmp_path / "jobs", programs).communicate(timeout=SOON)
+    assert "job-1 did not arrive whole: job.json is missing, damaged or of another version" in said
+
+
 def test_a_worker_that_is_killed_is_noticed_and_its_job_done_again(
     ledger: Ledger, tmp_path: Path, programs: Path
 ) -> None:
