@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from ase.units import Rydberg
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure
+from alflow.labelers._cell import k_mesh, room_along
 from alflow.labelers._espresso_settings import EspressoSettings
 from alflow.labelers._expand import expand_path
 from alflow.labelers._names import unknown_name
@@ -29,9 +30,7 @@ from alflow.labelers._pw_input import (
     Namelists,
     assign_species,
     input_text,
-    k_mesh,
     merged,
-    vacuum_along,
 )
 from alflow.labelers._pw_output import PwNumbers, PwText, read_numbers, read_text, version_in, version_numbers, xml_file
 from alflow.labelers._result import RawOutcome
@@ -254,7 +253,7 @@ class EspressoLabeler(ProgramLabeler):
     def _refuses_space(self, structure: Structure) -> str | None:
         """Directions that are not periodic need vacuum, since pw.x repeats everything."""
         for axis in np.flatnonzero(~structure.pbc):
-            room = vacuum_along(structure, int(axis))
+            room = room_along(structure, int(axis))
             if room < (self.settings.vacuum or 0.0):
                 return (
                     f"{room:.1f} Å of vacuum along cell vector {axis + 1}, which is not periodic, less than "

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers import _gpaw_run as script
+from alflow.labelers._cell import box_with_vacuum, k_mesh
 from alflow.labelers._expand import expand_path
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, tail
 from alflow.labelers._result import RawOutcome
@@ -255,13 +256,16 @@ class GpawLabeler(ProgramLabeler):
 
     def write_inputs(self, structure: Structure, folder: Path, rung: int) -> Invocation:
         """Write the job and the script that computes it."""
+        cell, shift = self._cell_and_shift(structure)
+        boxed = structure.with_geometry(cell=cell, positions=structure.positions + shift)
         job = {
-            "numbers": structure.numbers.tolist(),
-            "pbc": structure.pbc.tolist(),
-            **self._box(structure),
+            "numbers": boxed.numbers.tolist(),
+            "pbc": boxed.pbc.tolist(),
+            "cell": boxed.cell.tolist(),
+            "positions": boxed.positions.tolist(),
             "moments": self._moments(structure),
             "stress": bool(structure.pbc.all()),
-            "parameters": self._parameters(structure, LADDER[rung]),
+            "parameters": self._parameters(boxed, LADDER[rung]),
         }
         (folder / JOB).write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(script.__file__, folder / SCRIPT)
@@ -291,12 +295,8 @@ class GpawLabeler(ProgramLabeler):
             return [float(moment) for moment in structure.moments]
         return [self.settings.starting_moments[chemical_symbols[number]] for number in structure.numbers]
 
-    def _box(self, structure: Structure) -> dict[str, list[list[float]]]:
-        """Cell and positions for GPAW: directions that are not periodic get a vector of their own."""
-        cell, shift = self._cell_and_shift(structure)
-        return {"cell": cell.tolist(), "positions": (structure.positions + shift).tolist()}
-
     def _cell_and_shift(self, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The cell for GPAW, where directions that are not periodic get a vector of their own, and what moves atoms there."""
         if structure.pbc.all():
             return structure.cell, np.zeros(3)
         assert self.settings.vacuum is not None
@@ -394,65 +394,6 @@ class GpawLabeler(ProgramLabeler):
             f"{pulay:.1f} GPa; raise it until this warning is gone"
         )
         return (message,)
-
-
-def k_mesh(structure: Structure, spacing: float) -> list[int]:
-    """Numbers of k-points along the reciprocal vectors b: the least with |b| / n ≤ spacing; 1 without periodicity.
-
-    Parameters
-    ----------
-    structure
-        whose mesh
-    spacing
-        1/Å, with the factor 2π
-    """
-    if not structure.pbc.any():
-        return [1, 1, 1]
-    rows = structure.cell[structure.pbc]
-    lengths = 2 * np.pi * np.linalg.norm(np.linalg.pinv(rows), axis=0)  # reciprocal vectors within the periodic space
-    counts = iter(np.maximum(1, np.ceil(lengths / spacing - 1e-6)).astype(int).tolist())
-    return [next(counts) if periodic else 1 for periodic in structure.pbc]
-
-
-def box_with_vacuum(structure: Structure, vacuum: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give every direction that is not periodic a vector normal to all others, with the atoms in its middle.
-
-    Parameters
-    ----------
-    structure
-        with one to three directions that are not periodic
-    vacuum
-        Å on either side of the outermost atoms
-
-    Returns
-    -------
-    cell
-        (3, 3), Å; periodic rows are those of the structure
-    shift
-        (3,), Å: to be added to the positions
-    """
-    cell, shift = structure.cell.copy(), np.zeros(3)
-    free = np.flatnonzero(~structure.pbc)
-    normals = np.eye(3) if len(free) == 3 else _normals(structure.cell[structure.pbc])
-    cell[free] = normals
-    if np.linalg.det(cell) < 0:
-        normals[-1] *= -1
-    for axis, normal in zip(free, normals, strict=True):
-        along = structure.positions @ normal
-        cell[axis] = normal * (np.ptp(along) + 2 * vacuum)
-        shift += normal * (vacuum - along.min())
-    return cell, shift
-
-
-def _normals(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3 - n, 3) orthonormal vectors normal to (n, 3) vectors, the same for the same vectors."""
-    if len(rows) == 2:
-        normal = np.cross(rows[0], rows[1])
-        return np.asarray(normal / np.linalg.norm(normal))[None]
-    along = rows[0] / np.linalg.norm(rows[0])
-    first = np.cross(along, np.eye(3)[np.argmin(np.abs(along))])
-    first /= np.linalg.norm(first)
-    return np.asarray([first, np.cross(along, first)])
 
 
 def _properties(result: Mapping[str, Any]) -> Properties:

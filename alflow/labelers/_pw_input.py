@@ -1,12 +1,10 @@
-"""Inputs of pw.x: species by element and starting moment, meshes of k-points by spacing, rungs of numerics."""
+"""Inputs of pw.x: species by element and starting moment, namelists and cards, rungs of numerics."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from alflow.structures import Structure
@@ -92,39 +90,6 @@ def assign_species(structure: Structure, moments: Sequence[float]) -> Assignment
         seen[element] = earlier + 1
         found.append(Species(label=f"{element}{earlier or ''}", element=element, moment=moment))
     return Assignment(species=tuple(found), of_atom=tuple(of_atom))
-
-
-def k_mesh(structure: Structure, spacing: float) -> tuple[int, int, int]:
-    """Divisions of the reciprocal vectors b_i (with the factor 2π) so that |b_i| / n_i ≤ spacing.
-
-    One point along directions that are not periodic.
-
-    Parameters
-    ----------
-    structure
-        its cell, whose three vectors must not vanish
-    spacing
-        1/Å
-    """
-    lengths = 2 * math.pi * np.linalg.norm(np.linalg.inv(structure.cell).T, axis=1)
-    # A cell whose length meets a step exactly must not change its mesh by rounding.
-    n = [max(1, math.ceil(length / spacing - 1e-6)) for length in lengths]
-    a, b, c = (count if periodic else 1 for count, periodic in zip(n, structure.pbc, strict=True))
-    return a, b, c
-
-
-def vacuum_along(structure: Structure, axis: int) -> float:
-    """Å between the atoms and their images along a cell vector, measured at right angles to the other two.
-
-    0 where the cell has no volume.
-    """
-    if abs(np.linalg.det(structure.cell)) < 1e-6:
-        return 0.0
-    inverse = np.linalg.inv(structure.cell)
-    height = 1 / float(np.linalg.norm(inverse[:, axis]))
-    place = np.sort((structure.positions @ inverse)[:, axis] % 1.0)
-    gaps = np.diff(np.append(place, place[0] + 1))
-    return float(gaps.max()) * height
 
 
 def merged(*parts: Mapping[str, Mapping[str, Value]]) -> Namelists:

@@ -13,13 +13,14 @@ import numpy as np
 from pydantic import BaseModel
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure
+from alflow.labelers._cell import k_mesh
 from alflow.labelers._expand import expand_path
 from alflow.labelers._names import unknown_name
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, tail
 from alflow.labelers._result import RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
 from alflow.labelers._vasp_errors import trouble_in, warnings_in
-from alflow.labelers._vasp_inputs import Layout, initial_moments, ladder, mesh_of, n_electrons, vacuum_problem
+from alflow.labelers._vasp_inputs import Layout, initial_moments, ladder, n_electrons, vacuum_problem
 from alflow.labelers._vasp_inputs import write_inputs as write_vasp_inputs
 from alflow.labelers._vasp_outputs import read_vasp_run
 from alflow.labelers._vasp_potcar import Potcar, read_potcar
@@ -134,7 +135,7 @@ class VaspLabeler(ProgramLabeler):
             )
         if n_electrons(structure, self.potcars) <= 0:
             return f"a charge of {structure.charge:+g} e leaves no electron"
-        mesh = mesh_of(structure, self.settings.kspacing)
+        mesh = k_mesh(structure, self.settings.kspacing)
         if self.settings.ismear == -5 and np.prod(mesh) < 4:
             return f"tetrahedra (ismear: -5) need more k-points than {mesh}: a smaller kspacing, or another ismear"
         return None
@@ -217,7 +218,7 @@ class VaspLabeler(ProgramLabeler):
             "converged": step.converged and not bands,
             "convergence": "the highest band is occupied: too few bands" if bands else step.convergence,
             "version": run.version,
-            "k_points": list(mesh_of(structure, self.settings.kspacing)),
+            "k_points": list(k_mesh(structure, self.settings.kspacing)),
             "k_points_irreducible": run.n_kpoints,
             "electrons": n_electrons(structure, self.potcars),
             "charge": structure.charge,

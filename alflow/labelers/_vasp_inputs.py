@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alflow.errors import FailureKind, LabelFailure
+from alflow.labelers._cell import k_mesh, room_along
 from alflow.labelers._vasp_potcar import Potcar
 from alflow.labelers._vasp_settings import Value, VaspSettings
 from alflow.structures import Structure, element_symbol
@@ -95,17 +96,6 @@ def ladder(settings: VaspSettings) -> tuple[Mapping[str, Value], ...]:
     return _HYBRID if settings.hybrid else _SCF
 
 
-def mesh_of(structure: Structure, spacing: float) -> tuple[int, int, int]:
-    """Numbers of k-points along the three reciprocal vectors: ``n_i = ceil(|b_i| / spacing)``, b_i including 2π."""
-    lengths = 2.0 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell), axis=0)
-    # A mesh must not depend on rounding of the cell.
-    first, second, third = (
-        max(1, math.ceil(length / spacing - 1e-6)) if periodic else 1
-        for length, periodic in zip(lengths, structure.pbc, strict=True)
-    )
-    return first, second, third
-
-
 def vacuum_problem(structure: Structure) -> str | None:
     """Say why a structure that is not periodic in all directions cannot be put into VASP's periodic cell."""
     if structure.pbc.all():
@@ -115,14 +105,11 @@ def vacuum_problem(structure: Structure) -> str | None:
             "it is not periodic in every direction and has no complete cell; VASP is always periodic: give it a cell "
             f"with at least {LEAST_VACUUM:g} Å of vacuum"
         )
-    inverse = np.linalg.inv(structure.cell)
-    fractional = structure.positions @ inverse
     for axis in np.flatnonzero(~structure.pbc):
-        height = 1.0 / float(np.linalg.norm(inverse[:, axis]))
-        gap = height * (1.0 - float(np.ptp(fractional[:, axis])))
+        gap = room_along(structure, int(axis))
         if gap < LEAST_VACUUM:
             return (
-                f"along cell vector {axis + 1}, which is not periodic, {max(gap, 0.0):.1f} Å separate it from its next "
+                f"along cell vector {axis + 1}, which is not periodic, {gap:.1f} Å separate it from its next "
                 f"image; VASP is always periodic: leave at least {LEAST_VACUUM:g} Å of vacuum in the cell"
             )
     return None
@@ -153,7 +140,7 @@ def write_inputs(
     tags = incar_tags(structure, settings, potcars, layout, rung)
     (folder / "INCAR").write_text(incar_text(tags), encoding="ascii")
     (folder / "POSCAR").write_text(poscar_text(structure, layout), encoding="ascii")
-    mesh = mesh_of(structure, settings.kspacing)
+    mesh = k_mesh(structure, settings.kspacing)
     points = " ".join(str(mesh[axis]) for axis in layout.axes)
     (folder / "KPOINTS").write_text(f"mesh with Gamma\n0\nGamma\n{points}\n0 0 0\n", encoding="ascii")
     with (folder / "POTCAR").open("wb") as stream:

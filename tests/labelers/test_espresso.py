@@ -328,6 +328,11 @@ def many_moments() -> Structure:
         (molecule("O2"), {"vacuum": 8}, r"0\.0 Å of vacuum along cell vector 1"),
         (fcc111("Ni", (1, 1, 2), vacuum=3.0), {"vacuum": 8, "spin": "none"}, r"6\.0 Å of vacuum along cell vector 3"),
         (
+            Atoms("Ni2", positions=[[0, 0, 1], [0, 0, 17]], cell=[4, 4, 20], pbc=[True, True, False]),
+            {"vacuum": 8, "spin": "none"},
+            r"4\.0 Å of vacuum along cell vector 3",
+        ),
+        (
             Atoms("O", cell=[9, 9, 9], pbc=True, info={"charge": 1}),
             {"spin": "none", "charge": "background", "occupations": "fixed"},
             "5 valence electrons, which occupations: fixed cannot pair",

@@ -15,12 +15,11 @@ import pytest
 import yaml
 from ase import Atoms
 from ase.build import bulk, fcc100, molecule
-from ase.geometry import cellpar_to_cell
 
 from alflow.config import CampaignConfig
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers import GpawLabeler, GpawSettings, ProgramSettings, WorkerConfig, check_labeler, get_labeler
-from alflow.labelers._gpaw import LADDER, box_with_vacuum, k_mesh
+from alflow.labelers._gpaw import LADDER
 from alflow.structures import Structure
 
 STAND_IN = Path(__file__).with_name("gpaw_stand_in")
@@ -143,40 +142,11 @@ def test_a_molecule_gets_its_box_whatever_cell_it_brings(datasets: Path) -> None
     assert bare.structure == Structure.from_atoms(dimer)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("pbc", [(1, 1, 0), (1, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)])
-def test_the_box_keeps_what_is_periodic_and_leaves_the_vacuum(pbc: tuple[int, int, int], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    atoms = Atoms("Al5", positions=rng.normal(scale=3, size=(5, 3)), pbc=pbc)
-    atoms.set_cell(cellpar_to_cell([4, 5, 6, 80, 95, 110]) @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
-    structure = Structure.from_atoms(atoms)
-    cell, shift = box_with_vacuum(structure, 3.5)
-    periodic = structure.pbc
-    assert np.array_equal(cell[periodic], structure.cell[periodic])
-    assert np.linalg.det(cell) > 0
-    assert np.allclose(cell[periodic] @ shift, 0)
-    positions = structure.positions + shift
-    for axis in np.flatnonzero(~periodic):
-        assert np.allclose(np.delete(cell, axis, axis=0) @ cell[axis], 0)
-        along = positions @ cell[axis] / np.linalg.norm(cell[axis])
-        assert along.min() == pytest.approx(3.5)
-        assert np.linalg.norm(cell[axis]) - along.max() == pytest.approx(3.5)
-
-
 def test_a_slab_is_sampled_in_its_plane_only(datasets: Path) -> None:
     slab = fcc100("Al", (1, 1, 2), vacuum=2)
     result = labeler(datasets, settings={"vacuum": 5.0}).label(Structure.from_atoms(slab))
     assert result.evidence["kpoints"] == [9, 9, 1]
     assert np.asarray(result.evidence["box"])[2] == pytest.approx([0, 0, 10 + np.ptp(slab.positions[:, 2])])
-
-
-@pytest.mark.parametrize("spacing", [0.1, 0.25, 0.7])
-def test_the_mesh_is_the_coarsest_with_the_spacing(spacing: float) -> None:
-    structure = Structure.from_atoms(bulk("Al"))
-    counts = np.array(k_mesh(structure, spacing))
-    lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell).T, axis=1)
-    assert (lengths / counts <= spacing + 1e-5).all()
-    assert (lengths / np.maximum(counts - 1, 1) > spacing).all()
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

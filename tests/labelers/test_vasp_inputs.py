@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from alflow.errors import ConfigError, LabelFailure
 from alflow.labelers import VaspSettings, WorkerConfig
+from alflow.labelers._cell import k_mesh
 from alflow.labelers._vasp_errors import TROUBLES, trouble_in
-from alflow.labelers._vasp_inputs import Layout, incar_tags, incar_text, ladder, mesh_of, vacuum_problem, write_inputs
+from alflow.labelers._vasp_inputs import Layout, incar_tags, incar_text, ladder, vacuum_problem, write_inputs
 from alflow.labelers._vasp_potcar import Potcar, read_potcar
 from alflow.structures import Structure
 from tests.labelers.vasp_files import DATASETS, dataset, write_datasets
@@ -63,7 +64,7 @@ def test_other_readers_read_what_was_written(potcars: dict[str, Potcar], tmp_pat
     assert not {"GGA", "MAGMOM", "NELECT", "LDAU", "NBANDS", "ISYM"} & set(incar)
     kpoints = Kpoints.from_file(str(tmp_path / "KPOINTS"))
     assert kpoints.style.name == "Gamma"
-    assert kpoints.kpts == [mesh_of(asked, 0.22)]
+    assert kpoints.kpts == [k_mesh(asked, 0.22)]
     poscar = Poscar.from_file(tmp_path / "POSCAR", check_for_potcar=False)
     assert poscar.site_symbols == ["O", "Ni", "Cu"]
     layout = Layout.read(tmp_path)
@@ -144,23 +145,11 @@ def test_more_bands_than_vasp_takes_by_itself(potcars: dict[str, Potcar], shared
 # -- k-points and vacuum -------------------------------------------------------------------------------------------
 
 
-def test_the_mesh_is_that_of_kspacing() -> None:
-    """VASP's manual: N_i = max(1, ceiling(|b_i| 2π / KSPACING)) with b_i without 2π."""
-    cell = Structure.from_atoms(bulk("Cu", cubic=True, a=3.6))
-    assert mesh_of(cell, 0.22) == (8, 8, 8)
-    exact = 2 * np.pi / 3.6
-    assert mesh_of(cell, exact / 7) == (7, 7, 7)
-    assert mesh_of(cell, exact / 7 * 0.999) == (8, 8, 8)
-    assert mesh_of(cell, 50.0) == (1, 1, 1)
-    slab = Atoms("Cu", cell=[2.5, 5.0, 20.0], pbc=[True, True, False])
-    assert mesh_of(Structure.from_atoms(slab), 0.25) == (11, 6, 1)
-
-
 def test_the_mesh_follows_the_vectors_of_a_left_handed_slab(potcars: dict[str, Potcar], tmp_path: Path) -> None:
     slab = Atoms("Cu", cell=[[0, 0, 20.0], [2.5, 0, 0], [0, 5.0, 0]][::-1], pbc=[True, True, False])
     assert np.linalg.det(slab.cell.array) < 0
     structure = Structure.from_atoms(slab)
-    assert mesh_of(structure, 0.25) == (6, 11, 1)
+    assert k_mesh(structure, 0.25) == (6, 11, 1)
     write_inputs(structure, made(kspacing=0.25), potcars, tmp_path, 0)
     assert (tmp_path / "KPOINTS").read_text().splitlines()[3] == "11 6 1"
     lengths = [
