@@ -6,6 +6,8 @@ python benchmarks/potential/peers/run_mace_gpu.py --data FOLDER --out FILE.json 
 Model, batches, loss, learning rates and averaged weights are those of run_mace.py; what is kept is the end, for nothing
 is held out. Judging the test part is not counted. Run it in an environment with mace-torch 0.3.16 and a CUDA build of
 torch.
+
+The published run was made by an earlier form of this program; in this one it has been tried on a CPU only.
 """
 
 from __future__ import annotations
