@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alflow.structures._lattice import wrap_small
-from alflow.structures.kernels import compiled
+from alflow.structures.kernels import CompiledTrial, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,8 +100,17 @@ class Trial:
         if kernels is None:
             yield from self._plain_placements(linears, shifts)
             return
-        trial = kernels.trial(
-            self.x, self.y, self.lattice, self.maps, self.pairs, self.copies, self.order, self.gate, turned=self.turned
+        trial = CompiledTrial(
+            kernels,
+            self.x,
+            self.y,
+            self.lattice,
+            self.maps,
+            self.pairs,
+            self.copies,
+            self.order,
+            self.gate,
+            turned=self.turned,
         )
         linears, shifts = np.ascontiguousarray(linears), np.ascontiguousarray(shifts)
         start = 0
