@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -72,6 +72,9 @@ def read_all(work: WorkFile, sources: Sequence[Source], report: ConsoleReporter,
     StructureError
         for a frame that cannot be read, unless ``skip_bad``; what was read before it is kept
     """
+    left_out = None if skip_bad else work.first_bad()
+    if left_out is not None:
+        raise _unreadable(*left_out)
     total = max(sum(source.size for source in sources), 1)
     before = [0, *itertools.accumulate(source.size for source in sources)]
     done = 0
@@ -85,8 +88,7 @@ def read_all(work: WorkFile, sources: Sequence[Source], report: ConsoleReporter,
             bad = next((item for item in found if isinstance(item, BadFrame)), None)
             if bad is not None and not skip_bad:
                 work.add(source, found[: found.index(bad)])
-                hint = "--skip-bad leaves such frames out"
-                raise StructureError(f"{source.path}, frame {bad.number}: {bad.message}; {hint}")
+                raise _unreadable(source.path, bad)
             work.add(source, found)
             done += len(found)
             at = (begin + batch[-1][1] * source.size) / total
@@ -123,6 +125,10 @@ def _loaded(source: Source, first: int) -> Iterator[tuple[_Loaded | BadFrame, fl
             continue
         loaded = _Loaded(number=number, structure=Structure.from_atoms(atoms), energy=labelled_energy(atoms))
         yield loaded, frame.share
+
+
+def _unreadable(path: Path | str, bad: BadFrame) -> StructureError:
+    return StructureError(f"{path}, frame {bad.number}: {bad.message}; --skip-bad leaves such frames out")
 
 
 def _bare(error: StructureError, source: Source, number: int) -> str:
@@ -221,18 +227,8 @@ def _matched(frame: int, leader: int, isometry: Isometry) -> Decision:
 def _copied(known: Decision, frame: int) -> Decision:
     """The decision on a structure whose content equals that of one already decided."""
     if known.leader == known.frame:
-        return Decision(
-            frame=frame, leader=known.leader, displacement=0.0, rms=0.0, strain=0.0, mirrored=False, copies=1.0
-        )
-    return Decision(
-        frame=frame,
-        leader=known.leader,
-        displacement=known.displacement,
-        rms=known.rms,
-        strain=known.strain,
-        mirrored=known.mirrored,
-        copies=known.copies,
-    )
+        return replace(known, frame=frame, displacement=0.0, rms=0.0, strain=0.0, mirrored=False, copies=1.0)
+    return replace(known, frame=frame)
 
 
 # -- third pass ----------------------------------------------------------------------------------------------------

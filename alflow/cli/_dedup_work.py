@@ -124,7 +124,10 @@ class WorkFile:
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=1.0)
+        try:
+            connection = sqlite3.connect(self.path, timeout=1.0)
+        except sqlite3.Error as error:
+            raise self._described(error) from error
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -211,6 +214,15 @@ class WorkFile:
         read = self._one("SELECT max(number) FROM frame WHERE file = ?", source.id)
         bad = self._one("SELECT max(number) FROM unreadable WHERE file = ?", source.id)
         return 1 + max(-1 if read is None else read, -1 if bad is None else bad)
+
+    def first_bad(self) -> tuple[str, BadFrame] | None:
+        """The first frame that an earlier run left out, with the name of its file."""
+        query = (
+            "SELECT file.name, u.number, u.message FROM unreadable u JOIN file ON file.id = u.file "
+            "ORDER BY file.position, u.number LIMIT 1"
+        )
+        row = self._connection.execute(query).fetchone()
+        return None if row is None else (row[0], BadFrame(number=row[1], message=row[2]))
 
     def add(self, source: Source, frames: Iterable[ReadFrame | BadFrame]) -> None:
         """Store frames in the order of the file, so that whatever interrupts this, the last one says where to go on."""

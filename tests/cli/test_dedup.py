@@ -339,6 +339,15 @@ def test_bad_frames(alflow: Run) -> None:
     assert len(texts("unique.extxyz")) == 3
 
 
+def test_frames_that_an_earlier_run_left_out_are_not_left_out_in_silence(alflow: Run) -> None:
+    damaged("all.extxyz")
+    alflow("dedup", "all.extxyz", "--skip-bad", "--keep-work")
+    failed = alflow("dedup", "all.extxyz", "--force", code=1)
+    assert "error: all.extxyz, frame 1: cannot be read" in failed.stderr
+    assert "--skip-bad leaves such frames out" in failed.stderr
+    alflow("dedup", "all.extxyz", "--force", "--skip-bad")
+
+
 def test_a_truncated_file(alflow: Run) -> None:
     write("all.extxyz", [rattled(seed=k) for k in range(3)])
     text = Path("all.extxyz").read_text()
@@ -514,6 +523,13 @@ def test_work_files_of_others_are_refused(alflow: Run, monkeypatch: pytest.Monke
         with WorkFile(Path("unique.extxyz.work")):
             pass
     assert "was left by another version of alflow; remove it" in alflow("dedup", "all.extxyz", code=1).stderr
+
+
+def test_a_work_file_that_cannot_be_made_is_said(alflow: Run) -> None:
+    write("all.extxyz", rattled())
+    Path("unique.extxyz.work").mkdir()
+    failed = alflow("dedup", "all.extxyz", code=1)
+    assert "unique.extxyz.work: unable to open database file; mend that" in failed.stderr
 
 
 def test_a_full_disk_is_said_and_keeps_what_was_committed(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
