@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alflow.errors import AlflowError, LabelFailure
+from alflow.errors import AlflowError, ConfigError, LabelFailure
+from alflow.labelers._expand import expand_path
 from alflow.labelers._noise import small_crystal
 from alflow.labelers._program import ProgramLabeler
 from alflow.labelers._protocol import Labeler
@@ -57,13 +58,19 @@ def examine_labeler(
     except AlflowError as error:
         yield Examined(what="labeler", ok=False, text=str(error))
         return
-    if issubclass(kind, ProgramLabeler):
-        yield from _program(str(settings.get("program", name)), worker)
+    labeler, spec, failure = None, None, ""
     try:
         labeler = get_labeler(name, settings, worker=worker, directory=directory)
         spec = labeler.theory()
     except AlflowError as error:
-        yield Examined(what="labeler", ok=False, text=str(error))
+        failure = str(error)
+    if issubclass(kind, ProgramLabeler):
+        entry = str(settings.get("program", name))
+        # a labeler may know its program without an entry
+        program = labeler.program if isinstance(labeler, ProgramLabeler) else worker.programs.get(entry)
+        yield from _program(entry, program, worker)
+    if labeler is None or spec is None:
+        yield Examined(what="labeler", ok=False, text=failure)
         return
     yield Examined(what="labeler", ok=True, text=f"{name}, {spec.code}, theory {spec.fingerprint[:12]}")
     if spec.files:
@@ -87,8 +94,7 @@ def _some(known: frozenset[str] | None) -> tuple[str, ...]:
     return (sorted(known)[0],) if known else ("Cu",)
 
 
-def _program(name: str, worker: WorkerConfig) -> Iterator[Examined]:
-    program = worker.programs.get(name)
+def _program(name: str, program: ProgramSettings | None, worker: WorkerConfig) -> Iterator[Examined]:
     if program is None:
         listed = f" (it has {', '.join(sorted(worker.programs))})" if worker.programs else ""
         yield Examined(
@@ -99,7 +105,11 @@ def _program(name: str, worker: WorkerConfig) -> Iterator[Examined]:
         return
     yield _command(name, program)
     if program.potentials is not None:
-        place = program.potentials.expanduser()
+        try:
+            place = expand_path(program.potentials, f"programs: {name}: potentials")
+        except ConfigError as error:
+            yield Examined(what="potentials", ok=False, text=str(error))
+            return
         found = place.is_dir()
         text = f"{place}" if found else f"the folder {place} does not exist: correct `programs: {name}: potentials`"
         yield Examined(what="potentials", ok=found, text=text)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import sys
 from pathlib import Path
 from typing import Any
 
-from alflow.labelers import CalculatorSettings, Examined, ProgramSettings, WorkerConfig, examine_labeler
+import pytest
+
+from alflow.labelers import (
+    CalculatorSettings,
+    Examined,
+    ProgramSettings,
+    TheorySpec,
+    WorkerConfig,
+    examine_labeler,
+)
+from alflow.labelers._gpaw import GpawLabeler
 
 
 def examine(name: str, settings: dict[str, Any] | None = None, **options: Any) -> dict[str, Examined]:
@@ -50,6 +61,27 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     assert "does not exist: correct `programs: vasp: potentials`" in found["potentials"].text
     there = examine("vasp", worker=WorkerConfig(programs={"vasp": ProgramSettings(command=(sys.executable, "-x"))}))
     assert (there["program"].ok, there["program"].text) == (True, f"{sys.executable} -x")
+
+
+def test_variables_in_the_folder_of_potentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = ProgramSettings(command=(sys.executable,), potentials=Path("${SOME_POTENTIALS}"), version="6.4.2")
+    worker = WorkerConfig(programs={"vasp": program})
+    monkeypatch.delenv("SOME_POTENTIALS", raising=False)
+    missing = examine("vasp", worker=worker)["potentials"]
+    assert missing.ok is False
+    assert "the environment variable SOME_POTENTIALS is not set" in missing.text
+    monkeypatch.setenv("SOME_POTENTIALS", str(tmp_path))
+    found = examine("vasp", worker=worker)["potentials"]
+    assert (found.ok, found.text) == (True, str(tmp_path))
+
+
+def test_a_program_that_needs_no_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.machinery.ModuleSpec("gpaw", None)
+    monkeypatch.setattr("alflow.labelers._gpaw.importlib.util.find_spec", lambda _: spec)
+    monkeypatch.setattr(GpawLabeler, "theory", lambda _: TheorySpec(labeler="gpaw", settings={}, code="gpaw 26.7"))
+    found = examine("gpaw", {"setups": {"Al": "paw"}}, run=False)
+    assert (found["program"].ok, found["program"].text) == (True, sys.executable)
+    assert found["labeler"].ok is True
 
 
 def test_a_calculation_that_fails(tmp_path: Path) -> None:
