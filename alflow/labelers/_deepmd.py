@@ -30,9 +30,12 @@ _ASYMMETRY = 1e-3
 """Of the largest component: virials of single precision are symmetric within 1e-6."""
 
 
-def is_deepmd(names: set[str]) -> bool:
-    """Whether a folder with such entries holds DeePMD's data."""
-    return "type.raw" in names
+def is_deepmd(folder: Path) -> bool:
+    """Whether a folder holds DeePMD's data; False where nobody may look into it."""
+    try:
+        return (folder / "type.raw").is_file()
+    except OSError:
+        return False
 
 
 def read_deepmd(folder: Path) -> Iterator[ForeignFrame]:

@@ -106,7 +106,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[ForeignSource]:
     except OSError as error:
         yield ForeignSource(path=folder, kind=ForeignKind.UNREAD, why=("cannot be read", str(error)))
         return
-    if is_deepmd({entry.name for entry in files}):
+    if is_deepmd(folder):
         yield ForeignSource(path=folder, kind=ForeignKind.DEEPMD)
         return
     runs: dict[str, list[Path]] = {}
@@ -117,9 +117,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[ForeignSource]:
     for tag, paths in runs.items():
         yield _vasp_source(folder, tag, paths)
     folders = [entry for entry in entries if entry.is_dir()]
-    collected = folder.name == "02.fp" and any(
-        f.name.startswith("data.") and is_deepmd({p.name for p in f.iterdir()}) for f in folders
-    )
+    collected = folder.name == "02.fp" and any(f.name.startswith("data.") and is_deepmd(f) for f in folders)
     for entry in folders:
         if collected and entry.name.startswith("task."):
             why = ("task of dpgen whose labels stand in data.*", "name the folder itself to read its outputs instead")

@@ -249,6 +249,24 @@ def test_dpgen_tree_gives_its_data_and_not_the_tasks_again(tmp_path: Path) -> No
     assert {frame.refused for frame in found if frame.example is None} == {"task of dpgen whose labels stand in data.*"}
 
 
+def test_a_folder_that_cannot_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fp = tmp_path / "02.fp"
+    write_deepmd(fp / "data.001", [alloy(1)])
+    (fp / "data.000").mkdir()
+    closed, iterdir, is_file = fp / "data.000", Path.iterdir, Path.is_file
+
+    def guarded(path: Path) -> Path:
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(Path, "iterdir", lambda path: iterdir(guarded(path)))
+    monkeypatch.setattr(Path, "is_file", lambda path: is_file(guarded(path.parent) / path.name))
+    refused, usable = frames_at(tmp_path)
+    assert (refused.refused, refused.origin) == ("cannot be read", str(closed))
+    assert usable.example is not None
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     write_deepmd(tmp_path / "real" / "data", [alloy(1)])
     (tmp_path / "tree").mkdir()
