@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alflow.cli._output import plural
 from alflow.structures import find_isometry
 
 if TYPE_CHECKING:
@@ -203,8 +204,7 @@ def _reason(measured: Isometry | None, policy: DuplicatePolicy) -> str:
 
 def check_sentence(check: CrossCheck) -> str:
     """What was asked, and what came of it."""
-    n = len(check.disagreements)
-    found = "no disagreement" if n == 0 else "1 disagreement" if n == 1 else f"{n} disagreements"
+    found = plural(len(check.disagreements), "disagreement") if check.disagreements else "no disagreement"
     return (
         f"StructureMatcher was asked about {check.duplicates} of {check.n_duplicates} duplicates (crystals of up to "
         f"{MAX_ATOMS} atoms, not of equal content) and about the {check.different} closest pairs kept apart: {found}."

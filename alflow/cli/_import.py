@@ -116,6 +116,8 @@ def write_table(table: Path, found: Found, labels: Sequence[ImportedLabel]) -> N
 
 def counts_by_reason(found: Found, labels: Sequence[ImportedLabel]) -> list[dict[str, object]]:
     """How many frames were taken, were known and were refused, by reason, with an example of each reason."""
+    from alflow.loop import ImportOutcome
+
     rows: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     for frame in found.frames:
@@ -127,8 +129,8 @@ def counts_by_reason(found: Found, labels: Sequence[ImportedLabel]) -> list[dict
         rows[key] += 1
         if label.outcome.value == _REFUSED:
             examples.setdefault(key, f"{label.origin}: {label.detail}")
-    order = ("taken", "known already", "duplicate", _REFUSED)
-    found_rows = sorted(rows.items(), key=lambda row: (order.index(row[0][0]), -row[1], row[0][1]))
+    order = list(ImportOutcome)
+    found_rows = sorted(rows.items(), key=lambda row: (order.index(ImportOutcome(row[0][0])), -row[1], row[0][1]))
     return [
         {"outcome": outcome, "reason": reason, "frames": n, "example": examples.get((outcome, reason))}
         for (outcome, reason), n in found_rows

@@ -27,11 +27,6 @@ COLUMNS = (
     Column(key="counts_as", label="Counts as"),
     Column(key="fingerprint", label="Fingerprint"),
 )
-_DIFFERENCES = (
-    Column(key="what", label="What"),
-    Column(key="one", label="", elastic=True),
-    Column(key="other", label="", elastic=True),
-)
 
 TheoryKey = Annotated[
     str, typer.Argument(metavar="THEORY", help="Name, id, or beginning of the fingerprint.", show_default=False)
@@ -236,8 +231,9 @@ def _show_differences(one: TheoryRow, other: TheoryRow, *, as_json: bool) -> Non
         print_json({"one": one.id, "other": other.id, "differences": found})
         return
     columns = [
-        column if column.key == "what" else Column(key=column.key, label=label, elastic=True)
-        for column, label in zip(_DIFFERENCES, ("", theory_name(one), theory_name(other)), strict=True)
+        Column(key="what", label="What"),
+        Column(key="one", label=theory_name(one), elastic=True),
+        Column(key="other", label=theory_name(other), elastic=True),
     ]
     print_rows(columns, [row | {key: _value(row[key]) for key in ("one", "other")} for row in found])
 
