@@ -6,26 +6,24 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ase.build import bulk
 
 from alflow.errors import ConfigError, FailureKind
 from alflow.folder import keeper
-from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest, read_json
-from alflow.folder.worker import Worker, read_programs
+from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest
 from alflow.labelers import EmtLabeler, EmtSettings, Labeler, WorkerConfig
 from alflow.ledger import CandidateState, JobState, Ledger, NewCandidate, open_ledger
 from alflow.loop import FolderServer, WorkUntil
 from alflow.structures import Structure
-from tests.labelers.test_program import GOOD, Script, labeler
+from tests.folders import start_worker, write_programs
+from tests.labelers.test_program import GOOD, labeler
 
 SOON = 40.0
 
@@ -38,9 +36,7 @@ def ledger(url: str) -> Iterator[Ledger]:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    file = tmp_path / "alflow-label.toml"
-    file.write_text(f'[script]\ncommand = ["{sys.executable}"]\nfree_disk_gb = 0\n')
-    return file
+    return write_programs(tmp_path)
 
 
 def queued(ledger: Ledger, n: int, theory: int | None = None) -> tuple[list[int], int]:
@@ -60,11 +56,6 @@ def queued(ledger: Ledger, n: int, theory: int | None = None) -> tuple[list[int]
 def server(ledger: Ledger, folder: Path, made: Labeler, theory: int, **more: Any) -> FolderServer:
     config = WorkerConfig(poll_seconds=0.05, lease_seconds=30.0)
     return FolderServer(ledger, config, folder, labelers={theory: made}, **more)
-
-
-def start_worker(folder: Path, programs: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "alflow.folder.worker", str(folder), "--programs", str(programs), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for(what: Any, seconds: float = SOON) -> None:
@@ -266,15 +257,6 @@ def test_what_a_superseded_worker_left_is_put_away_when_its_job_is_closed(
     time.sleep(0.4)
     serving._tidy()
     assert not left.exists()
-
-
-@pytest.mark.parametrize("record", ['{"version": 1, "program": "script"}', '{"version": 99, "program": "script"}'])
-def test_a_record_that_is_no_job_is_refused(tmp_path: Path, programs: Path, record: str) -> None:
-    job = tmp_path / "jobs" / OPEN / "job-1"
-    (job / "run-1").mkdir(parents=True)
-    (job / JOB).write_text(record)
-    said, _ = start_worker(tmp_path / "jobs", programs).communicate(timeout=SOON)
-    assert "job-1 did not arrive whole: job.json is missing, damaged or of another version" in said
 
 
 def test_a_worker_that_is_killed_is_noticed_and_its_job_done_again(
@@ -489,88 +471,3 @@ def test_an_interrupted_server_gives_its_jobs_back_and_leaves_the_folder(
         serving.serve(WorkUntil.FOREVER)
     assert ledger.queue.get(job).state is JobState.QUEUED
     assert (folder / OPEN / f"job-{job}" / JOB).is_file()
-
-
-# -- the light side ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[vasp]\ncommand = 'vasp_std'\n", r"\[vasp\]: command must be a list of words"),
-        ("[vasp]\ncommand = ['vasp_std']\nwalltime = 3\n", r"\[vasp\]: unknown key 'walltime'; there are command"),
-        ("[vasp]\ncommand = ['v']\nmemory_gb = 'much'\n", r"\[vasp\]: memory_gb must be a number"),
-        ("[vasp]\ncommand = ['v']\nenvironment = {A = 1}\n", r"\[vasp\]: environment must be a table of texts"),
-        ("vasp = 3\n", r"\[vasp\]: write a section"),
-        ("[vasp\n", "alflow-label.toml: "),
-    ],
-)
-def test_a_mistake_in_its_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
-    from alflow.folder.layout import FolderError
-
-    file = tmp_path / "alflow-label.toml"
-    file.write_text(text)
-    with pytest.raises(FolderError, match=words):
-        read_programs(file)
-
-
-def test_without_a_folder_or_a_file_it_says_so(tmp_path: Path, programs: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "none")}
-    command = [sys.executable, "-m", "alflow.folder.worker"]
-    (tmp_path / "empty").mkdir()
-    no_file = subprocess.run(
-        [*command, str(tmp_path)], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True, check=False
-    )
-    assert (no_file.returncode, no_file.stderr.count("\n")) == (1, 1)
-    assert "no alflow-label.toml here" in no_file.stderr
-    no_folder = subprocess.run(
-        [*command, "nowhere", "--programs", str(programs)], capture_output=True, text=True, check=False
-    )
-    assert (no_folder.returncode, no_folder.stderr) == (
-        1,
-        "alflow-label: nowhere: no such folder; `alflow worker --folder` makes it\n",
-    )
-
-
-def test_it_imports_nothing_beyond_the_standard_library() -> None:
-    program = (
-        "import sys; import alflow.folder.worker; print(sorted(m for m in sys.modules if m.split('.')[0] not in "
-        "sys.stdlib_module_names and not m.startswith('alflow') and m != '__main__' and m != 'sitecustomize'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_a_worker_shows_that_it_lives(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alflow.folder.worker.BEAT_SECONDS", 0.1)
-    folder = tmp_path / "jobs"
-    (folder / OPEN).mkdir(parents=True)
-    made: Script = labeler("import time; time.sleep(1.2)")
-    job = folder / OPEN / "job-1"
-    made.prepare(Structure.from_atoms(bulk("Cu")), job)
-    record = {"version": 1, "job": 1, "program": "script", "formula": "Cu", "files": manifest(job)}
-    (job / JOB).write_text(json.dumps(record))
-    beats: list[float] = []
-    utime = os.utime
-
-    def counted(path: Any, *arguments: Any, **more: Any) -> None:
-        if Path(path).name == HEARTBEAT:
-            beats.append(time.monotonic())
-        utime(path, *arguments, **more)
-
-    monkeypatch.setattr("alflow.folder.worker.os.utime", counted)
-    previous = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        Worker(folder, read_programs(programs)).run(jobs=1, idle=0.0, seconds=None)
-    finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), previous, strict=True):
-            signal.signal(number, handler)
-    assert len(beats) >= 4
-    assert np.diff(beats).max() < 1.0
-    assert (read_json(folder / DONE / "job-1" / "run-1" / keeper.ENDED) or {})["reason"] == "exited"
