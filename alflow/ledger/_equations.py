@@ -69,9 +69,7 @@ class Equations:
         TheoryError
             if they are one theory, the reason is empty, or it was declared already
         """
-        reason = reason.strip()
-        if not reason:
-            raise TheoryError("say why the two theories give the same numbers: the reason is kept with the declaration")
+        reason = _told(reason, "say why the two theories give the same numbers")
         with self._database.write() as connection:
             one, other = select_theory(connection, theory_id), select_theory(connection, counts_as)
             names = theory_name(one), theory_name(other)
@@ -105,7 +103,10 @@ class Equations:
         ------
         NotFoundError
             if there is none
+        TheoryError
+            if the reason is empty
         """
+        reason = _told(reason, "say why the two theories do not give the same numbers after all")
         with self._database.write() as connection:
             names = [theory_name(select_theory(connection, i)) for i in (theory_id, counts_as)]
             row = self._standing(connection, theory_id, counts_as)
@@ -115,7 +116,7 @@ class Equations:
             connection.execute(
                 update(t.TheoryEquation).where(t.TheoryEquation.id == row.id).values(withdrawn=withdrawn)
             )
-            message = f"{actor} withdrew that labels of {names[0]} count as labels of {names[1]}: {reason.strip()}"
+            message = f"{actor} withdrew that labels of {names[0]} count as labels of {names[1]}: {reason}"
             record(connection, "theories equated", message, actor=actor)
             query = select(*table_columns(t.TheoryEquation)).where(t.TheoryEquation.id == row.id)
             return _equation_row(connection.execute(query).one())
@@ -141,6 +142,13 @@ class Equations:
             t.TheoryEquation.withdrawn.is_(None),
         )
         return connection.execute(query).first()
+
+
+def _told(reason: str, ask: str) -> str:
+    reason = reason.strip()
+    if not reason:
+        raise TheoryError(f"{ask}: the reason is kept with the declaration")
+    return reason
 
 
 def _differences(connection: Connection, one: int, other: int) -> dict[str, Any]:

@@ -121,6 +121,9 @@ def test_what_cannot_be_declared(ledger: Ledger, theory: TheoryRow, new: TheoryR
     ledger.equations.declare(theory.id, new.id, "sure", actor="ada")
     with pytest.raises(TheoryError, match="already, declared by ada"):
         ledger.equations.declare(theory.id, new.id, "sure")
+    with pytest.raises(TheoryError, match="after all: the reason is kept"):
+        ledger.equations.withdraw(theory.id, new.id, "  ")
+    assert len(ledger.equations.list()) == 1
 
 
 def test_identical_structures_are_found_by_labels_that_count(
