@@ -1,70 +1,24 @@
-"""``alflow dedup``: the same groups as in memory, nothing lost, and the same files after any interruption."""
+"""``alflow dedup``: the same groups as in memory, and nothing lost."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import bulk, molecule
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.build import bulk
 from ase.io import write
 
-from alflow.cli import _dedup_check, _dedup_steps, _dedup_work
-from alflow.cli._dedup_check import ask_matcher
-from alflow.cli._dedup_work import WorkFile
-from alflow.structures import DuplicatePolicy, LabelledStructure, Structure, find_duplicates, frames_of
+from alflow.structures import DuplicatePolicy, LabelledStructure, find_duplicates
+from tests.cli.dedup_files import frames, labelled, mixed, rattled, table, texts
 from tests.disguises import disguise, jiggled
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
-
-
-def rattled(symbol: str = "Cu", seed: int = 0, size: tuple[int, int, int] = (1, 1, 1)) -> Atoms:
-    """A cell without symmetry."""
-    atoms = bulk(symbol, "fcc", a=3.6, cubic=True) * size
-    atoms.rattle(0.08, seed=seed)
-    return atoms
-
-
-def labelled(atoms: Atoms, energy: float) -> Atoms:
-    """A copy with the results of a calculation."""
-    copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, energy=energy, forces=np.full((len(copy), 3), 0.25))
-    return copy
-
-
-def mixed(n: int = 6, seed: int = 1) -> list[Atoms]:
-    """Families of disguised copies and strangers, in random order."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for k in range(n):
-        parent = rattled("Ni" if k % 3 == 1 else "Cu", seed=k)
-        if k % 3 == 2:
-            parent.numbers[0] = 28
-        found += [parent, *(disguise(parent, rng) for _ in range(k % 3)), jiggled(disguise(parent, rng), rng, 0.04)]
-        found.append(jiggled(parent, rng, 0.005))
-    found += [molecule("H2O"), disguise(molecule("H2O"), rng), molecule("CO2")]
-    return [found[i] for i in rng.permutation(len(found))]
-
-
-def table(path: str = "unique.csv") -> list[dict[str, str]]:
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def texts(path: str | Path) -> list[str | None]:
-    return [frame.text for frame in frames_of(path)]
 
 
 def partition(names: Sequence[Any]) -> set[frozenset[int]]:
@@ -87,10 +41,6 @@ def test_groups_are_those_of_the_search_in_memory(alflow: Run, relation: str) ->
     assert found["duplicates"] == found["read"] - found["unique"]
     assert found["policy"]["relation"] == relation.replace("-", "_")
     assert 1 < found["unique"] < found["read"], "a test of groups needs some"
-
-
-def frames(path: str | Path) -> list[Atoms]:
-    return [frame.load() for frame in frames_of(path)]
 
 
 def test_neither_the_order_nor_the_division_into_files_matters(alflow: Run) -> None:
@@ -363,256 +313,3 @@ def test_a_file_without_a_good_frame(alflow: Run) -> None:
     damaged("all.extxyz", n=1, bad=0)
     failed = alflow("dedup", "all.extxyz", "--skip-bad", code=1)
     assert "none of the files holds a structure that can be read" in failed.stderr
-
-
-# -- interruptions ---------------------------------------------------------------------------------------------------
-
-PROGRAM = """
-    import os, pathlib, sys
-    from alflow.cli import _dedup_steps, _dedup_work, main
-
-    _dedup_steps.BATCH = 4
-    _dedup_work.COMMIT_SECONDS = {seconds}
-    owner = pathlib.Path if {method!r} == "replace" else _dedup_work.WorkFile
-    found, calls = getattr(owner, {method!r}), 0
-
-    def counted(*arguments, **keywords):
-        global calls
-        calls += {method!r} != "replace" or arguments[0].suffix == ".draft"  # others put files in place, too
-        if calls == {call}:
-            os.kill(os.getpid(), {number})
-        return found(*arguments, **keywords)
-
-    setattr(owner, {method!r}, counted)
-    sys.argv = ["alflow", "dedup", "all.extxyz", "more.extxyz"]
-    main()
-"""
-
-
-def interrupted(
-    method: str, call: int, number: signal.Signals, *, seconds: float = 0.0
-) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process that gets a signal just before the n-th call of a method."""
-    program = textwrap.dedent(PROGRAM.format(method=method, call=call, number=int(number), seconds=seconds))
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-
-
-@pytest.fixture
-def inputs(alflow: Run) -> dict[str, bytes]:
-    """Two files, and what an undisturbed run makes of them."""
-    structures = mixed(5)
-    write("all.extxyz", structures[:11])
-    write("more.extxyz", structures[11:])
-    alflow("dedup", "all.extxyz", "more.extxyz")
-    return {name: Path(name).rename(f"expected-{name}").read_bytes() for name in ("unique.extxyz", "unique.csv")}
-
-
-@pytest.mark.parametrize(
-    ("method", "call"),
-    [
-        ("add", 2),
-        ("add", 5),
-        ("begin_grouping", 1),
-        ("decide", 9),
-        ("replace", 1),
-        ("replace", 2),
-        ("set_publishing", 2),
-    ],
-)
-def test_killed_anywhere_the_same_command_goes_on(
-    alflow: Run, inputs: dict[str, bytes], method: str, call: int
-) -> None:
-    assert interrupted(method, call, signal.SIGKILL).returncode == -signal.SIGKILL
-    assert Path("unique.extxyz.work").exists()
-    assert Path("unique.extxyz").exists() is (method == "set_publishing"), "it comes last, and whole"
-    outcome = alflow("dedup", "all.extxyz", "more.extxyz")
-    assert "continuing from unique.extxyz.work" in outcome.stderr
-    assert {name: Path(name).read_bytes() for name in inputs} == inputs
-    assert sorted(path.name for path in Path().iterdir() if "expected" not in path.name) == [
-        "all.extxyz",
-        "more.extxyz",
-        "unique.csv",
-        "unique.extxyz",
-    ]
-
-
-def test_what_was_done_is_not_done_again(
-    alflow: Run, inputs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted("decide", 9, signal.SIGKILL)
-    monkeypatch.setattr(_dedup_steps, "fingerprint", None)  # every one is known
-    decided: list[int] = []
-    decide = WorkFile.decide
-
-    def observed(self: WorkFile, decision: _dedup_work.Decision) -> None:
-        decided.append(decision.frame)
-        decide(self, decision)
-
-    monkeypatch.setattr(WorkFile, "decide", observed)
-    outcome = alflow("dedup", "all.extxyz", "more.extxyz")
-    n = len(table())
-    assert f"{n} structures, {n} of them by an earlier run" in outcome.stderr
-    assert "structures grouped by an earlier run" in outcome.stderr
-    assert 0 < len(decided) <= n - 8
-    assert len(set(decided)) == len(decided)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_by_a_person(alflow: Run, inputs: dict[str, bytes], number: signal.Signals) -> None:
-    """Nothing at all is lost, although the last regular commit would be long ago."""
-    done = interrupted("decide", 9, number, seconds=1e9)
-    assert done.returncode == 130
-    assert done.stderr.endswith("interrupted; the same command continues\n")
-    with WorkFile(Path("unique.extxyz.work")) as work:
-        assert work.n_decided >= 8
-    alflow("dedup", "all.extxyz", "more.extxyz")
-    assert {name: Path(name).read_bytes() for name in inputs} == inputs
-
-
-def test_changed_files_are_read_again(alflow: Run, inputs: dict[str, bytes]) -> None:
-    interrupted("replace", 1, signal.SIGKILL)
-    write("more.extxyz", [rattled("Au")])
-    outcome = alflow("dedup", "more.extxyz")
-    assert "more.extxyz has changed since it was read: read again" in outcome.stderr
-    assert "all.extxyz is not among the files any more: forgotten" in outcome.stderr
-    assert [row["formula"] for row in table()] == ["Au4"]
-
-
-def test_a_file_that_changes_under_the_command(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("all.extxyz", [rattled(), rattled(seed=1)])
-    group = _dedup_steps.group_all
-
-    def meanwhile(*arguments: Any) -> None:
-        group(*arguments)
-        write("all.extxyz", [rattled("Au")])
-
-    monkeypatch.setattr(_dedup_steps, "group_all", meanwhile)
-    assert "has changed since it was read" in alflow("dedup", "all.extxyz", code=1).stderr
-    assert not Path("unique.extxyz").exists()
-    assert not list(Path().glob(".*.draft"))
-    monkeypatch.undo()
-
-
-def test_another_relation_does_not_read_again(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    structures = mixed()
-    write("all.extxyz", structures)
-    kept = alflow("dedup", "all.extxyz", "--keep-work", "--json").json()
-    assert kept["work"] == "unique.extxyz.work"
-    assert "exists already" in alflow("dedup", "all.extxyz", code=1).stderr
-    monkeypatch.setattr(_dedup_steps, "fingerprint", None)
-    loose = alflow("dedup", "all.extxyz", "--force", "--relation", "same-phase", "--json").json()
-    assert loose["read"] == len(structures)
-    assert loose["unique"] < kept["unique"]
-    assert not Path("unique.extxyz.work").exists()
-
-
-def test_one_output_has_one_writer(alflow: Run) -> None:
-    write("all.extxyz", rattled())
-    with WorkFile(Path("unique.extxyz.work")):
-        assert "another alflow writes the same output" in alflow("dedup", "all.extxyz", code=1).stderr
-    alflow("dedup", "all.extxyz")
-
-
-def test_work_files_of_others_are_refused(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("all.extxyz", rattled())
-    Path("unique.extxyz.work").write_bytes(b"no database, but longer than the header of one" * 4)
-    assert "is no work file of alflow, or damaged" in alflow("dedup", "all.extxyz", code=1).stderr
-    Path("unique.extxyz.work").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(_dedup_work, "_MADE_FOR", "another")
-        with WorkFile(Path("unique.extxyz.work")):
-            pass
-    assert "was left by another version of alflow; remove it" in alflow("dedup", "all.extxyz", code=1).stderr
-
-
-def test_a_work_file_that_cannot_be_made_is_said(alflow: Run) -> None:
-    write("all.extxyz", rattled())
-    Path("unique.extxyz.work").mkdir()
-    failed = alflow("dedup", "all.extxyz", code=1)
-    assert "unique.extxyz.work: unable to open database file; mend that" in failed.stderr
-
-
-def test_a_full_disk_is_said_and_keeps_what_was_committed(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("all.extxyz", mixed(3))
-    begin = WorkFile.begin_grouping
-
-    def crowded(self: WorkFile, policy: DuplicatePolicy) -> bool:
-        self._connection.execute("CREATE TABLE IF NOT EXISTS filler (content BLOB)")
-        self._connection.commit()
-        pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
-        self._connection.execute(f"PRAGMA max_page_count = {pages}")
-        self._connection.execute("INSERT INTO filler VALUES (zeroblob(1000000))")
-        return begin(self, policy)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(WorkFile, "begin_grouping", crowded)
-        failed = alflow("dedup", "all.extxyz", code=1)
-    assert "unique.extxyz.work: database or disk is full; mend that, then the same command continues" in failed.stderr
-    assert f"{len(frames('all.extxyz'))} of them by an earlier run" in alflow("dedup", "all.extxyz").stderr
-
-
-# -- StructureMatcher ------------------------------------------------------------------------------------------------
-
-
-def test_cross_check_agrees_on_planted_duplicates(alflow: Run) -> None:
-    write("all.extxyz", mixed())
-    check = alflow("dedup", "all.extxyz", "--cross-check", "--json").json()["cross_check"]
-    assert check["disagreements"] == []
-    assert check["duplicates"] == check["n_duplicates"] >= 8
-    assert check["different"] >= 8
-    assert table("unique.cross-check.csv") == []
-
-
-def test_cross_check_reports_what_the_matcher_does_not_see(alflow: Run) -> None:
-    """Moments are ours alone, so that two magnetic orders are a disagreement, with its reason."""
-    up, mixed_order = bulk("Fe", "bcc", a=2.87, cubic=True), bulk("Fe", "bcc", a=2.87, cubic=True)
-    up.set_initial_magnetic_moments([2.0, 2.0])
-    mixed_order.set_initial_magnetic_moments([2.0, -2.0])
-    write("all.extxyz", [up, mixed_order])
-    check = alflow("dedup", "all.extxyz", "--cross-check", "--json").json()["cross_check"]
-    assert (check["duplicates"], check["different"], len(check["disagreements"])) == (0, 1, 1)
-    assert "kept apart: 1 disagreement." in alflow("dedup", "all.extxyz", "--cross-check", "--force").stdout
-    (row,) = table("unique.cross-check.csv")
-    assert (row["alflow"], row["matcher"], row["remark"]) == ("different", "same", "only their moments differ")
-    assert {row["one"], row["other"]} == {"all.extxyz#0", "all.extxyz#1"}
-    assert float(row["displacement"]) < 1e-6
-    assert float(row["matcher_displacement"]) < 1e-6
-
-
-def test_cross_check_is_bounded(alflow: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    write("all.extxyz", [disguise(rattled(seed=k // 4), rng) for k in range(24)])
-    asked: list[Structure] = []
-
-    def observed(a: Structure, b: Structure, policy: DuplicatePolicy) -> _dedup_check.Verdict:
-        asked.append(a)
-        return ask_matcher(a, b, policy)
-
-    monkeypatch.setattr(_dedup_check, "ask_matcher", observed)
-    monkeypatch.setattr(_dedup_check.cross_check, "__kwdefaults__", {"limit": 5})
-    check = alflow("dedup", "all.extxyz", "--cross-check", "--json").json()["cross_check"]
-    assert check["n_duplicates"] == 18
-    assert check["duplicates"] <= 5
-    assert check["different"] == 5
-    assert len(asked) == check["duplicates"] + check["different"]
-
-
-@pytest.mark.parametrize(("size", "same"), [(0.012, True), (0.02, False)])
-def test_the_matcher_is_asked_with_our_tolerance(size: float, same: bool) -> None:
-    """One atom of 32 moved: the mean displacement is small, so that the largest displacement decides."""
-    one = rattled(size=(2, 2, 2))
-    other = one.copy()
-    other.positions[5] += [size, 0.0, 0.0]
-    a, b = Structure.from_atoms(one), Structure.from_atoms(other)
-    verdict = ask_matcher(a, b, DuplicatePolicy.redundant())
-    assert verdict.same is same
-    if verdict.displacement is not None:
-        assert verdict.displacement == pytest.approx(size * 31 / 32, rel=1e-3)
-
-
-def test_the_matcher_is_asked_with_our_strain() -> None:
-    a = Structure.from_atoms(rattled())
-    for strain, same in ((0.0015, True), (0.005, False)):
-        stretched = rattled()
-        stretched.set_cell(stretched.cell.array * [1.0, 1.0, np.exp(strain)], scale_atoms=True)
-        assert ask_matcher(a, Structure.from_atoms(stretched), DuplicatePolicy.redundant()).same is same
