@@ -13,30 +13,14 @@ from alflow.config._committees import AnyCommittee
 from alflow.config._ledger_url import check_url, mask_url
 from alflow.config._sources import AnySource
 from alflow.discovery import DiscoverySettings
-from alflow.errors import ConfigError, StructureError
+from alflow.errors import ConfigError
 from alflow.explore import DynamicsSettings, EnumerateSettings, FilterSettings, RelaxSettings, Round0Settings
 from alflow.labelers import labeler_type
 from alflow.potentials import CommitteeSpec, Targets, TrainingSpec
 from alflow.select import Budget, SelectionSettings, StoppingSettings
-from alflow.settings import nearest
-from alflow.structures import atomic_number
+from alflow.structures import known_element
 
 CONFIG_VERSION = 1
-
-
-def known_element(symbol: str) -> str:
-    """Return the symbol as it is; raises ValueError naming the nearest element where there is none of that name."""
-    try:
-        atomic_number(symbol)
-    except StructureError as error:
-        from ase.data import chemical_symbols
-
-        close = (
-            symbol.capitalize() if symbol.capitalize() in chemical_symbols else nearest(symbol, chemical_symbols[1:])
-        )
-        meant = f"did you mean {close!r}?" if close else "write symbols such as Ni or Pt"
-        raise ValueError(f"there is no element {symbol!r}; {meant}") from error
-    return symbol
 
 
 def known_labeler(name: str) -> str:

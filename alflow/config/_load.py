@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
-from alflow.config._campaign import CampaignConfig, known_element
+from alflow.config._campaign import CampaignConfig
 from alflow.config._committees import with_kind
 from alflow.config._ledger_url import resolve_url
 from alflow.config._migrate import migrate
@@ -18,6 +18,7 @@ from alflow.explore import PROTOTYPES, EnumerateSettings, FilesSettings
 from alflow.labelers import labeler_type
 from alflow.potentials import MaceSpec
 from alflow.settings import Document, Problem, load_settings, nearest, problems_of, raise_problems
+from alflow.structures import known_element
 
 if TYPE_CHECKING:
     from alflow.labelers import Labeler

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from alflow.labelers._names import unknown_name
+from alflow.labelers._names import Element
 
-Element = Annotated[str, StringConstraints(pattern=r"^[A-Z][a-z]?$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]*$")]
 
 
@@ -70,7 +68,4 @@ class EspressoSettings(BaseModel):
             raise ValueError("spin: collinear needs occupations: smearing, which finds the moment by itself")
         if self.ecutrho is not None and self.ecutrho < 4 * self.ecutwfc:
             raise ValueError(f"ecutrho: {self.ecutrho:g} must be at least 4 ecutwfc, {4 * self.ecutwfc:g} Ry")
-        unknown = sorted({*self.pseudopotentials, *self.starting_moments} - set(chemical_symbols[1:]))
-        if unknown:
-            raise ValueError(unknown_name("element", unknown[0], chemical_symbols[1:], otherwise="correct its symbol"))
         return self

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from alflow.structures import known_element
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, otherwise: str) -> str:
@@ -14,3 +19,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, otherwise: str) 
     if not close:
         return f"there is no {what} {name!r} ({listed}; {otherwise})"
     return f"there is no {what} {name!r}: did you mean {close[0]!r}? ({listed}; {otherwise})"
+
+
+Element = Annotated[str, AfterValidator(known_element)]
+"""A chemical symbol in a setting."""

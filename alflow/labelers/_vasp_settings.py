@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from alflow.labelers._names import Element
 
 Scalar = bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
@@ -63,7 +64,7 @@ class VaspSettings(BaseModel):
     program: str = Field(
         default="vasp", description="name of an entry under `programs` in the worker's file, alflow-worker.yaml"
     )
-    potcars: Mapping[str, Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9_.]*$")]] = Field(
+    potcars: Mapping[Element, Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9_.]*$")]] = Field(
         min_length=1,
         description="PAW dataset of every element, e.g. `{Si: Si, Fe: Fe_pv}`; other elements are refused. The "
         "content of the files is part of the theory",
@@ -106,12 +107,12 @@ class VaspSettings(BaseModel):
         default=False,
         description="structures without initial moments are spin-polarised, too; those with moments always are",
     )
-    initial_moments: Mapping[str, float] = Field(
+    initial_moments: Mapping[Element, float] = Field(
         default_factory=dict,
         description="initial moment by element, µB, of spin-polarised structures that bring none, e.g. `{Fe: 5}`; "
         "1 for other elements. Moments of a structure go before",
     )
-    hubbard_u: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
+    hubbard_u: Mapping[Element, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="U - J by element, eV (Dudarev), on d shells, on f shells of lanthanides and actinides",
     )
@@ -146,14 +147,6 @@ class VaspSettings(BaseModel):
         if other:
             raise ValueError(f"{', '.join(other)}: not about sharing work; known: {', '.join(sorted(_PARALLEL))}")
         return tags
-
-    @field_validator("potcars", "initial_moments", "hubbard_u")
-    @classmethod
-    def _elements(cls, by_element: Mapping[str, Any]) -> Mapping[str, Any]:
-        unknown = [name for name in by_element if name not in atomic_numbers or name == "X"]
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)}: no element; write chemical symbols")
-        return by_element
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -5,6 +5,7 @@ Nothing here knows a model or a database.
 
 from alflow.structures._alignment import find_isometry
 from alflow.structures._duplicates import DuplicateIndex, Match, find_duplicates
+from alflow.structures._elements import known_element
 from alflow.structures._fingerprint import Fingerprint, fingerprint, leading_bounds
 from alflow.structures._isometry import Isometry
 from alflow.structures._neighbours import SAME_PLACE, Neighbours, complete_cell, neighbour_list, neighbours_of
@@ -36,6 +37,7 @@ __all__ = [
     "find_isometry",
     "fingerprint",
     "frames_of",
+    "known_element",
     "leading_bounds",
     "neighbour_list",
     "neighbours_of",

@@ -245,7 +245,7 @@ def test_every_dataset_of_the_tests_is_read(folder: Path) -> None:
         ({"incar": {"GGA": "PE"}}, "contradicts `functional: pbe`"),
         ({"functional": "incar"}, "asks for GGA or METAGGA"),
         ({"parallel": {"ENCUT": 4}}, "not about sharing work"),
-        ({"potcars": {"Qq": "Qq"}}, "Qq: no element"),
+        ({"potcars": {"Qq": "Qq"}}, "there is no element 'Qq'"),
         ({"potcars": {"Cu": "../Cu"}}, "pattern"),
         ({"potcars": {}}, "at least 1 item"),
         ({"hubbard_u": {"Ni": -1}}, "greater than 0"),
