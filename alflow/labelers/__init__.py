@@ -18,7 +18,8 @@ from alflow.labelers._espresso_settings import EspressoSettings
 from alflow.labelers._examine import Examined, examine_labeler
 from alflow.labelers._foreign import ForeignKind, ForeignSource, find_foreign, read_foreign
 from alflow.labelers._foreign_frame import ForeignFrame, ForeignSettings, FoundSetting, one_theory
-from alflow.labelers._gpaw import GpawLabeler, GpawSettings
+from alflow.labelers._gpaw import GpawLabeler
+from alflow.labelers._gpaw_settings import GpawSettings
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._noise import Difference, Noise, below_noise, measure_noise, small_crystal
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.units import Bohr, Hartree
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ase.units import Bohr, GPa, Hartree
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers import _gpaw_run as script
 from alflow.labelers._cell import box_with_vacuum, k_mesh
 from alflow.labelers._expand import expand_path
+from alflow.labelers._gpaw_installation import SCRIPT, Installation, describe
+from alflow.labelers._gpaw_settings import GpawSettings
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, tail
 from alflow.labelers._result import RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
@@ -32,84 +30,14 @@ from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
     from alflow.labelers._worker import WorkerConfig
 
-JOB, RESULT, SCRIPT = "job.json", "result.json", "gpaw_run.py"
-OLDEST = (26, 7)
-"""The version whose keywords and results the script speaks."""
+JOB, RESULT = "job.json", "result.json"
 
 PULAY_LIMIT = 1.0
 """GPa: GPAW's estimate of the Pulay stress is good to about as much (measured on MgO and Ni)."""
-
-_GPA = 160.21766208
-_DESCRIBE_SECONDS = 300.0
-
-Element = Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")]
-
-
-class GpawSettings(BaseModel):
-    """Settings of the labeler `gpaw`: what changes the numbers, and nothing that depends on the machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    program: str = Field(default="gpaw", description="name of an entry under `programs` in the worker's file")
-    setups: Mapping[Element, Annotated[str, Field(pattern=r"^[A-Za-z0-9.]+$")]] = Field(
-        min_length=1,
-        description="PAW dataset of every element: `paw` is GPAW's usual one, `{Ni: '10'}` the one in `Ni.10.PBE`; "
-        "other elements are refused. The content of the files is part of the theory",
-    )
-    xc: Literal["LDA", "PBE", "RPBE", "revPBE", "PBEsol"] = Field(
-        default="PBE", description="exchange and correlation; GPAW computes PBEsol with datasets made for PBE"
-    )
-    cutoff: float = Field(
-        default=600.0,
-        ge=100,
-        description="plane-wave cutoff, eV, the same for every composition; a warning where it is low for the stress",
-    )
-    grid: float = Field(
-        default=1.15,
-        ge=1,
-        le=1.5,
-        description="spacing of the real-space grid in units of π/√(8 cutoff), where it would hold every plane wave "
-        "of the density; GPAW's own 1.4 is faster and leaves noise in the forces",
-    )
-    k_spacing: float = Field(
-        default=0.25, gt=0, description="largest distance of neighbouring k-points, 1/Å, with the factor 2π; Γ-centred"
-    )
-    width: float = Field(default=0.05, gt=0, description="width of the Fermi-Dirac smearing, eV")
-    spin: Literal["none", "collinear"] = Field(
-        default="none", description="`none` refuses structures with magnetic moments"
-    )
-    starting_moments: Mapping[Element, float] = Field(
-        default_factory=dict,
-        description="starting moment of each element for structures without moments of their own, µB; with "
-        "`spin: collinear` every element must be listed, 0 included",
-    )
-    vacuum: float | None = Field(
-        default=None,
-        ge=2,
-        description="vacuum on either side along directions that are not periodic, Å, whatever cell the structure "
-        "brings there; default: only crystals are labelled",
-    )
-    energy_tolerance: float = Field(
-        default=1e-5, gt=0, le=5e-4, description="last change of the energy in a converged calculation, eV per electron"
-    )
-    density_tolerance: float = Field(
-        default=1e-5, gt=0, le=1e-4, description="last change of the density, electrons per electron"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        stray = sorted(set(self.starting_moments) - set(self.setups))
-        if stray:
-            raise ValueError(f"starting_moments of {', '.join(stray)}: no such element in `setups`")
-        missing = sorted(set(self.setups) - set(self.starting_moments))
-        if self.spin == "collinear" and missing:
-            raise ValueError(f"spin: collinear needs starting_moments of {', '.join(missing)}; 0 is a value, too")
-        if self.spin == "none" and self.starting_moments:
-            raise ValueError("starting_moments need spin: collinear")
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,22 +67,6 @@ LADDER = (
         },
     ),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installation:
-    """What a GPAW says about itself.
-
-    Parameters
-    ----------
-    version
-        as it prints it
-    files
-        SHA-256 of the PAW dataset of each element, unpacked
-    """
-
-    version: str
-    files: Mapping[str, str]
 
 
 class GpawLabeler(ProgramLabeler):
@@ -241,7 +153,7 @@ class GpawLabeler(ProgramLabeler):
     @cached_property
     def _installation(self) -> Installation:
         settings, program = self.settings, self.program
-        installation = _describe(
+        installation = describe(
             program.command, tuple(program.environment.items()), settings.xc, tuple(sorted(settings.setups.items()))
         )
         stated = program.version
@@ -296,7 +208,7 @@ class GpawLabeler(ProgramLabeler):
         return [self.settings.starting_moments[chemical_symbols[number]] for number in structure.numbers]
 
     def _cell_and_shift(self, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The cell for GPAW, where directions that are not periodic get a vector of their own, and what moves atoms there."""
+        """The cell for GPAW, with vectors of its own where it is not periodic, and what moves the atoms into it."""
         if structure.pbc.all():
             return structure.cell, np.zeros(3)
         assert self.settings.vacuum is not None
@@ -332,7 +244,7 @@ class GpawLabeler(ProgramLabeler):
         steps, allowed = int(result["iterations"]), int(job["parameters"]["maxiter"])
         said = f"Converged in {steps} steps"
         converged = said in (folder / script.TEXT).read_text(encoding="utf-8", errors="replace").splitlines()
-        pulay = None if result["pulay_estimate"] is None else float(result["pulay_estimate"]) * _GPA
+        pulay = None if result["pulay_estimate"] is None else float(result["pulay_estimate"]) / GPa
         evidence = {
             "converged": converged,
             "convergence": f"GPAW: {said}" if converged else f"{script.TEXT} does not say: {said}",
@@ -438,55 +350,3 @@ def _failure_kind(failure: Mapping[str, Any]) -> FailureKind:
         return FailureKind.DISK_FULL
     names = set(failure["types"])
     return next((kind for kind, known in _TYPES if known & names), FailureKind.CRASHED)
-
-
-@cache
-def _describe(
-    command: tuple[str, ...],
-    environment: tuple[tuple[str, str], ...],
-    xc: str,
-    setups: tuple[tuple[str, str], ...],
-) -> Installation:
-    """Ask an installation of GPAW what it is; raises ConfigError where it cannot be used."""
-    wanted = {"xc": xc, "elements": [element for element, _ in setups], "setups": dict(setups)}
-    shown = " ".join(command)
-    try:
-        with tempfile.TemporaryDirectory(prefix="alflow-gpaw-") as folder:
-            # A copy, as for a calculation: a script's own folder is searched for modules first.
-            shutil.copyfile(script.__file__, Path(folder) / SCRIPT)
-            ran = subprocess.run(  # noqa: S603  the command of the worker's file
-                [*command, SCRIPT, "describe", json.dumps(wanted)],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_DESCRIBE_SECONDS,
-                env={**os.environ, **dict(environment)},
-                check=False,
-            )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"`{shown}` cannot be run: {error}: correct `command` in alflow-worker.yaml") from error
-    said = ran.stdout.strip().splitlines()
-    try:
-        answer = json.loads(said[-1])
-    except (IndexError, ValueError) as error:
-        last = (ran.stderr.strip() or "it said nothing").splitlines()[-1][:300]
-        raise ConfigError(f"`{shown}` does not run Python scripts (exit code {ran.returncode}): {last}") from error
-    if "failure" in answer:
-        failure = answer["failure"]
-        raise ConfigError(
-            f"`{shown}` is no Python with a working GPAW ({failure['types'][0]}: {failure['message']}): install it "
-            "there, or correct `command` in alflow-worker.yaml"
-        )
-    version = str(answer["gpaw"])
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
-        raise ConfigError(f"`{shown}` runs GPAW {version}; {OLDEST[0]}.{OLDEST[1]} or newer is needed: upgrade it")
-    files = {element: content["sha256"] for element, content in answer["datasets"].items()}
-    missing = [content["file"] for content in answer["datasets"].values() if content["sha256"] is None]
-    if missing:
-        raise ConfigError(
-            f"`{shown}` finds no PAW dataset {', '.join(missing)}: `pip install gpaw-data` there, or name a folder "
-            "with it as `potentials` in alflow-worker.yaml, or choose another one under `setups`"
-        )
-    return Installation(version=version, files=files)

@@ -175,7 +175,9 @@ def test_what_it_refuses(datasets: Path, aluminium: Structure) -> None:
     [
         ({}, "setups"),
         ({"setups": {}}, "setups"),
-        ({"setups": {"Aluminium": "paw"}}, "setups"),
+        ({"setups": {"Aluminium": "paw"}}, "no element 'Aluminium'"),
+        ({"setups": {"Sx": "paw"}}, r"setups.*there is no element 'Sx'; did you mean 'S"),
+        ({"setups": {"X": "paw"}}, "no element 'X'; did you mean 'Xe'"),
         ({"setups": {"Al": "../secret"}}, "setups"),
         ({"setups": {"Al": "paw"}, "cutof": 400}, "did you mean `cutoff`"),
         ({"setups": {"Al": "paw"}, "spin": "collinear"}, "needs starting_moments of Al"),
