@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from alflow.labelers._expand import expand_path
 from alflow.labelers._names import unknown_name
 from alflow.labelers._program import STARTED, Ended, Invocation, ProgramLabeler
 from alflow.labelers._result import RawOutcome
-from alflow.labelers._theory import Capabilities, TheorySpec, file_hash
+from alflow.labelers._theory import Capabilities, TheorySpec
 from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class CommandLabeler(ProgramLabeler):
             labeler=self.name,
             settings={"program": self.settings.program, "arguments": list(self.template.arguments)},
             code=f"{self.template.code} {self.program.version}",
-            files={name: file_hash(path) for name, path in self._templates.items()},
+            files={name: hashlib.sha256(content).hexdigest() for name, content in self._templates.items()},
             not_physics=("program",),
         )
 
@@ -131,8 +132,7 @@ class CommandLabeler(ProgramLabeler):
 
     def write_inputs(self, structure: Structure, folder: Path, rung: int) -> Invocation:  # noqa: ARG002  one rung
         """Write the structure and the templates with the names of files filled in."""
-        for name, path in self._templates.items():
-            content = path.read_bytes()
+        for name, content in self._templates.items():
             text = _text_of(content)
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +148,12 @@ class CommandLabeler(ProgramLabeler):
         )
 
     @cached_property
-    def _templates(self) -> dict[str, Path]:
+    def _templates(self) -> dict[str, bytes]:
+        """Contents by name, read once: a program is given what the theory names, whatever happens to the files."""
         folder = expand_path(self.template.folder, f"{self._where}, folder")
         if not folder.is_dir():
             raise ConfigError(f"{self._where}: the folder {folder} does not exist: correct `folder`")
-        found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+        found = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
         if not found:
             raise ConfigError(f"{self._where}: the folder {folder} is empty: put the inputs of the program there")
         return found
@@ -179,8 +180,8 @@ class CommandLabeler(ProgramLabeler):
                 )
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        for name, path in self._templates.items():
-            text = _text_of(path.read_bytes())
+        for name, content in self._templates.items():
+            text = _text_of(content)
             for number, line in enumerate((text or "").splitlines(), start=1):
                 yield f"{name}, line {number}", line
         for argument in self.template.arguments:

@@ -111,6 +111,16 @@ def test_templates_go_in_and_a_result_comes_out(folder: Path, tmp_path: Path) ->
     assert result.properties.energy == pytest.approx(0.75 * np.square(crystal().positions).sum())
 
 
+def test_templates_that_change_under_a_labeler_change_nothing(folder: Path, tmp_path: Path) -> None:
+    labeler = labeler_of(folder)
+    theory = labeler.theory()
+    (folder / "input.txt").write_text("stiffness 3.0\n")
+    (folder / "data" / "potential.bin").unlink()
+    labeler.label(crystal(), tmp_path / "job")
+    assert (tmp_path / "job" / "run-1" / "input.txt").read_text() == "stiffness 1.5\nread in/atoms.json\n"
+    assert labeler.theory() == theory
+
+
 def test_the_theory_is_code_arguments_and_the_content_of_the_templates(folder: Path, tmp_path: Path) -> None:
     spec = labeler_of(folder).theory()
     assert spec.code == "springs 2.1.4"
