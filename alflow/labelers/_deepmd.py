@@ -127,7 +127,9 @@ def _example(
 ) -> LabelledStructure:
     own = np.asarray(arrays.get("real_atom_types", types), dtype=np.int64).reshape(-1)
     real = own >= 0
-    if not real.any() or own.max() >= len(names):
+    if not real.any():
+        raise StructureError("none of its types names an element: all are below zero")
+    if own.max() >= len(names):
         raise StructureError(f"types reach {own.max()}, type_map.raw names {len(names)} of them, counted from 0")
     periodic = not (folder / "nopbc").exists()
     if periodic and "box" not in arrays:

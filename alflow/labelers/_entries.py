@@ -45,7 +45,7 @@ def read_entries(path: Path) -> Iterator[ForeignFrame]:
             yield ForeignFrame(origin=origin, example=_example(entry), settings=_settings(entry))
         except StructureError as error:
             yield ForeignFrame(origin=origin, refused="no usable label", detail=str(error))
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             detail = f"damaged entry ({type(error).__name__}: {error})"
             yield ForeignFrame(origin=origin, refused="cannot be read", detail=detail)
 

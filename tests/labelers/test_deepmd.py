@@ -66,6 +66,10 @@ def damage_types(folder: Path) -> None:
     (folder / "type_map.raw").write_text("Ni")
 
 
+def damage_padding(folder: Path) -> None:
+    np.save(folder / "set.000" / "real_atom_types.npy", np.full((1, 4), -1))
+
+
 def damage_sets(folder: Path) -> None:
     (folder / "set.000").rename(folder / "raw")
 
@@ -108,6 +112,7 @@ def damage_file(folder: Path) -> None:
         (damage_type_map, "no type_map.raw"),
         (damage_element, "'Xx'"),
         (damage_types, "types reach 1, type_map.raw names 1"),
+        (damage_padding, "none of its types names an element"),
         (damage_sets, "no folder set.*"),
         (damage_energy, "no energy.npy"),
         (damage_number, "2 in energy.npy, 1 in coord.npy"),

@@ -131,6 +131,7 @@ def test_entries_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     entries = [
         (raw(structure=None), "no structure"),
         (raw(energy="-3"), "'-3' where a number"),
+        (raw(structure={**raw()["structure"], "charge": 10**400}), "OverflowError"),
         (raw(energy=float("nan")), "not finite"),
         (raw(**{"@class": "GibbsComputedStructureEntry"}), "'GibbsComputedStructureEntry', not"),
         (raw(data={"forces": [[0, 0, 0]]}), "forces of shape (1, 3)"),
