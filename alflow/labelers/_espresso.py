@@ -19,7 +19,6 @@ from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers._cell import k_mesh, room_along
 from alflow.labelers._espresso_settings import EspressoSettings
 from alflow.labelers._expand import expand_path
-from alflow.labelers._names import unknown_name
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler
 from alflow.labelers._pw_input import (
     MAX_SPECIES,
@@ -83,17 +82,7 @@ class EspressoLabeler(ProgramLabeler):
     def create(cls, settings: BaseModel, *, worker: WorkerConfig, directory: Path) -> Self:  # noqa: ARG003  uniform
         """Make it from validated settings."""
         assert isinstance(settings, EspressoSettings)
-        program = worker.programs.get(settings.program)
-        if program is None:
-            raise ConfigError(
-                unknown_name(
-                    "program",
-                    settings.program,
-                    worker.programs,
-                    otherwise="describe it under `programs` in alflow-worker.yaml",
-                )
-            )
-        return cls(settings, program)
+        return cls(settings, worker.program(settings.program))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -185,11 +174,12 @@ class EspressoLabeler(ProgramLabeler):
             structure=numbers.structure,
             properties=self._properties(numbers, text),
             evidence=self._evidence(structure, numbers, text),
-            warnings=self._warnings(text),
+            warnings=self._warnings(structure, text),
         )
 
     def explain(self, folder: Path, ended: Ended) -> LabelFailure | None:  # noqa: ARG002  uniform
         """What pw.x says of an error; what the machine says comes first where pw.x only repeats it."""
+        _remove_bulk(folder)
         failure = read_text(folder / _OUTPUT).failure
         if failure is None or failure.kind is not FailureKind.CRASHED:
             return failure
@@ -381,11 +371,11 @@ class EspressoLabeler(ProgramLabeler):
             "scf_correction": text.scf_correction,
         }
 
-    def _warnings(self, text: PwText) -> tuple[str, ...]:
+    def _warnings(self, structure: Structure, text: PwText) -> tuple[str, ...]:
         found = []
         if text.scf_correction > _CORRECTION_LIMIT:
             found.append(f"the density leaves an error of {text.scf_correction:.2g} eV/Å in the forces: lower conv_thr")
-        wanted = max(self.potentials.values(), key=lambda potential: potential.cutoff)
+        wanted = max((self.potentials[e] for e in structure.elements), key=lambda potential: potential.cutoff)
         if self.settings.ecutwfc < wanted.cutoff - 0.5:
             found.append(
                 f"ecutwfc: {self.settings.ecutwfc:g} Ry is below the {wanted.cutoff:.0f} Ry that {wanted.path.name} "

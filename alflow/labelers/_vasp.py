@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from alflow.errors import ConfigError, FailureKind, LabelFailure
 from alflow.labelers._cell import k_mesh
 from alflow.labelers._expand import expand_path
-from alflow.labelers._names import unknown_name
 from alflow.labelers._program import Ended, Invocation, ProgramLabeler, tail
 from alflow.labelers._result import RawOutcome
 from alflow.labelers._theory import Capabilities, Moments, TheorySpec
@@ -62,11 +61,8 @@ class VaspLabeler(ProgramLabeler):
     settings_model: type[BaseModel] = VaspSettings
 
     def __init__(self, settings: VaspSettings, *, worker: WorkerConfig) -> None:
-        program = worker.programs.get(settings.program)
+        program = worker.program(settings.program)
         where = f"`programs: {settings.program}` of the worker's file"
-        if program is None:
-            otherwise = "describe it under `programs` in alflow-worker.yaml"
-            raise ConfigError(unknown_name("program", settings.program, worker.programs, otherwise=otherwise))
         if program.version is None or re.match(r"\d+\.\d+", program.version) is None:
             raise ConfigError(
                 f"{where}: VASP needs `version`, e.g. 6.4.2 (the first line of any OUTCAR): it is part of the theory"

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alflow.errors import ConfigError
 from alflow.labelers._command_settings import TemplateSettings
+from alflow.labelers._names import unknown_name
 from alflow.labelers._theory import Moments
 from alflow.settings import load_settings
 
@@ -125,6 +127,13 @@ class WorkerConfig(BaseModel):
         default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
     )
     keep_files: bool = Field(default=True, description="keep the directory of a successful calculation")
+
+    def program(self, name: str) -> ProgramSettings:
+        """Return an entry of ``programs``; raises ConfigError where there is none of that name."""
+        if name not in self.programs:
+            remedy = "describe it under `programs` in alflow-worker.yaml"
+            raise ConfigError(unknown_name("program", name, self.programs, otherwise=remedy))
+        return self.programs[name]
 
 
 def load_worker_config(path: Path | None = None, *, directory: Path | None = None) -> WorkerConfig:

@@ -129,6 +129,15 @@ def test_what_is_large_or_known_does_not_stay(place: Path) -> None:
     assert made(place).parse(place / "job").properties.energy == pytest.approx(-212.957768, abs=1e-6)
 
 
+@pytest.mark.parametrize("mood", ["unconverged", "overlap", "cut"])
+def test_what_is_large_or_known_does_not_stay_of_failures_either(place: Path, mood: str) -> None:
+    with pytest.raises(LabelFailure):
+        made(place, mood).label(SILICON, place / "job")
+    left = [path.name for path in (place / "job").rglob("*") if path.is_file()]
+    assert "pw.in" in left
+    assert not [name for name in left if name.endswith((".dat", ".UPF"))]
+
+
 def test_moments_start_and_come_back(place: Path) -> None:
     result = nickel(place).label(NICKEL, place / "job")
     assert result.properties.moments is not None
@@ -195,6 +204,13 @@ def test_a_cutoff_below_the_suggestion_carries_a_warning(place: Path) -> None:
     assert not made(place).label(SILICON).warnings
     warnings = made(place, physics={"ecutwfc": 20}).label(SILICON).warnings
     assert warnings == ("ecutwfc: 20 Ry is below the 35 Ry that Si.UPF suggests",)
+
+
+def test_the_cutoff_of_elements_that_are_not_there_is_no_matter(place: Path) -> None:
+    hard = VERSION_2.replace("3.5e1", "9e1").format(element="Al", kind="NC", functional="SLA PZ NOGX NOGC", valence=3)
+    (place / "potentials" / "Al.UPF").write_text(hard)
+    both = {"pseudopotentials": {"Si": "Si.UPF", "Al": "Al.UPF"}}
+    assert not made(place, physics=both).label(SILICON).warnings
 
 
 # -- theory ----------------------------------------------------------------------------------------------------------
