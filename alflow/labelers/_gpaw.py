@@ -235,6 +235,8 @@ class GpawLabeler(ProgramLabeler):
         result = _read_result(folder)
         try:
             return self._read(structure, folder, result)
+        except FileNotFoundError as error:
+            raise LabelFailure(FailureKind.MISSING_FILE, f"{error.filename} is gone: compute it again") from error
         except (KeyError, TypeError, ValueError) as error:
             raise LabelFailure(FailureKind.TRUNCATED, f"{folder / RESULT} is damaged: {error!r}") from error
 

@@ -331,6 +331,15 @@ def test_a_damaged_result_is_truncated(datasets: Path, aluminium: Structure, tmp
         assert caught.value.kind is FailureKind.TRUNCATED, damage
 
 
+def test_a_text_that_is_gone_is_said(datasets: Path, aluminium: Structure, tmp_path: Path) -> None:
+    made = labeler(datasets)
+    made.label(aluminium, tmp_path / "job")
+    (tmp_path / "job/run-1/gpaw.txt").unlink()
+    with pytest.raises(LabelFailure, match=r"gpaw\.txt is gone") as caught:
+        made.parse(tmp_path / "job")
+    assert caught.value.kind is FailureKind.MISSING_FILE
+
+
 def test_the_files_of_the_page_are_valid(datasets: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "labelers.md").read_text(encoding="utf-8")
     section = page[page.index("## `gpaw`") :]
