@@ -108,7 +108,7 @@ def scan_outcar(path: Path) -> Outcar:
     step, tables = OutcarStep(), {}
     in_free = False
     with open_text(path) as stream:
-        lines = _counted(stream)
+        lines = enumerate(stream, 1)
         for number, line in lines:
             if "Iteration" in line and (iteration := _ITERATION.search(line)):
                 step.scf_steps = max(step.scf_steps, int(iteration.group(1)))
@@ -138,10 +138,6 @@ def scan_outcar(path: Path) -> Outcar:
             elif not found.steps:
                 _head(line, found)
     return found
-
-
-def _counted(stream: TextIO) -> Iterator[tuple[int, str]]:
-    yield from enumerate(stream, 1)
 
 
 def _head(line: str, found: Outcar) -> None:
