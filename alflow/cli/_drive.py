@@ -42,6 +42,7 @@ BatchIds = Annotated[
     ),
 ]
 _UNTIL = ("empty", "idle", "forever")
+_CAPACITY = 100
 
 
 def plan(
@@ -219,8 +220,15 @@ def worker(
         ),
     ] = None,
     capacity: Annotated[
-        int, typer.Option("--capacity", metavar="N", min=1, help="With --folder: at most so many jobs in it at once.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--capacity",
+            metavar="N",
+            min=1,
+            help="With --folder: at most so many jobs in it at once.",
+            show_default=str(_CAPACITY),
+        ),
+    ] = None,
     config: WorkerConfigOption = None,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
@@ -237,6 +245,8 @@ def worker(
     """
     if folder is not None and jobs is not None:
         raise typer.BadParameter("goes with a worker that computes; leave it out with --folder", param_hint="--jobs")
+    if folder is None and capacity is not None:
+        raise typer.BadParameter("goes with --folder only", param_hint="--capacity")
     if until not in _UNTIL:
         raise typer.BadParameter(f"{until!r}: choose {', '.join(_UNTIL)}", param_hint="--until")
     target = find_target(campaign, ledger)
@@ -254,7 +264,7 @@ def worker(
             if folder is None:
                 summary = work(store, settings, until=WorkUntil(until), max_jobs=jobs, report=report)
             else:
-                server = FolderServer(store, settings, folder, capacity=capacity, report=report)
+                server = FolderServer(store, settings, folder, capacity=capacity or _CAPACITY, report=report)
                 summary = server.serve(WorkUntil(until))
         finally:
             store.close()

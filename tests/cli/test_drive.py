@@ -85,6 +85,12 @@ def test_pin_and_exclude_are_told_by_why(alflow: Run, campaign: Campaign) -> Non
     assert alflow("exclude", campaign.ids[0], code=1).stderr.startswith("error: ")
 
 
+def test_options_of_a_worker_that_do_not_go_together(alflow: Run, campaign: Campaign) -> None:
+    assert "goes with --folder only" in alflow("worker", "--capacity", 4, code=2).stderr
+    assert "leave it out with --folder" in alflow("worker", "--folder", "jobs", "--jobs", 4, code=2).stderr
+    assert not Path("jobs").exists()
+
+
 def test_worker_computes_what_is_queued(alflow: Run, campaign: Campaign) -> None:
     assert alflow("worker", "--json", code=3).json()["labelled"] == 0
     alflow("queue", "retry", campaign.job)
