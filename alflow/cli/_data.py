@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alflow.cli._errors import ExitCode
-from alflow.cli._options import CampaignOption, JsonOption, LedgerOption, QuietOption, complete_path
+from alflow.cli._options import CampaignOption, JsonOption, LedgerOption, QuietOption, complete_path, require_folder
 from alflow.cli._output import Column, plural, print_json, print_rows
 from alflow.cli._target import Opened, opened, opened_campaign, split_campaign
 from alflow.errors import UserError
@@ -234,8 +234,7 @@ def export(
     wanted = format_of(output, None if file_format is None else Format(file_format))
     if output.exists() and not force:
         raise UserError(f"{output} exists already; --force writes over it")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: the folder {output.parent} does not exist; create it first")
+    require_folder(output)
     with opened(campaign, ledger) as target:
         chosen = _theory(target, theory)
         within = None if target.campaign is None else target.campaign.id

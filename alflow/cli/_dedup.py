@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alflow.cli._options import JsonOption, QuietOption, complete_path
+from alflow.cli._options import JsonOption, QuietOption, complete_path, require_folder
 from alflow.cli._output import Column, plural, print_json, print_rows
 from alflow.errors import UserError
 
@@ -220,8 +220,7 @@ def _checked_paths(files: list[Path], output: Path, table: Path, disagreements: 
         raise UserError(f"{output}: structures are written as extended XYZ; call it *{' or *'.join(_SUFFIXES[:2])}")
     targets = [path for path in (output, table, disagreements) if path is not None]
     for path in targets:
-        if not path.absolute().parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; create it first")
+        require_folder(path)
     if len({path.resolve() for path in targets}) < len(targets):
         raise UserError(f"{table} is wanted for two outputs; choose another --table")
     unique = list({path.resolve(): path for path in files}.values())

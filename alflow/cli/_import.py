@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alflow.cli._options import require_folder
 from alflow.cli._output import Column, plural, print_rows
 from alflow.errors import UserError
 
@@ -75,8 +76,7 @@ def check_table(table: Path | None) -> None:
         return
     if table.exists():
         raise UserError(f"{table} exists already; choose another --table")
-    if not table.absolute().parent.is_dir():
-        raise UserError(f"{table}: the folder {table.parent} does not exist; create it first")
+    require_folder(table)
 
 
 def write_table(table: Path, found: Found, labels: Sequence[ImportedLabel]) -> None:

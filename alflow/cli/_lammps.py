@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from alflow.cli._options import JsonOption
+from alflow.cli._options import JsonOption, require_folder
 from alflow.cli._output import print_json
-from alflow.errors import UserError
 
 
 def lammps(
@@ -29,8 +28,7 @@ def lammps(
     """
     from alflow.potentials import export_lammps, load_committee
 
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: the folder {output.parent} does not exist; create it first")
+    require_folder(output)
     committee = load_committee(model)
     lines = export_lammps(committee, output)
     if as_json:

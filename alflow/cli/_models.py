@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alflow.cli._options import JsonOption, QuietOption, complete_campaign
+from alflow.cli._options import JsonOption, QuietOption, complete_campaign, require_folder
 from alflow.cli._output import Column, duration, plural, print_json, print_rows
-from alflow.errors import ConfigError, StructureError, UserError
+from alflow.errors import ConfigError, StructureError
 
 if TYPE_CHECKING:
     from alflow.cli._metrics import KindMetrics, Metrics
@@ -80,8 +80,7 @@ def train(
     from alflow.potentials import load_committee, potential_kind
 
     spec, training, targets = _training_settings(settings, members=members, epochs=epochs, cpu_seconds=cpu_seconds)
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: the folder {output.parent} does not exist; create it first")
+    require_folder(output)
     checkpoints = output.with_name(output.name + ".training")
     with ConsoleReporter(quiet=quiet) as report:
         report.step("read")

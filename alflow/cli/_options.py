@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from alflow.errors import UserError
+
 
 def complete_campaign(incomplete: str) -> list[str]:
     """Offer campaign files and folders of the directory that is being typed."""
@@ -22,6 +24,12 @@ def complete_path(incomplete: str) -> list[str]:
     visible = (p for p in sorted(directory.iterdir()) if not p.name.startswith("."))
     names = (f"{p}/" if p.is_dir() else str(p) for p in visible)
     return [name for name in names if name.startswith(incomplete)]
+
+
+def require_folder(path: Path) -> None:
+    """Refuse a file to be written whose folder does not exist, before the work begins."""
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 def complete_columns(incomplete: str) -> list[str]:
