@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +270,8 @@ def _values(text: str) -> tuple[str, list[float]]:
         values: list[float] = [int(word) if word.lstrip("+-").isdecimal() else float(word) for word in words]
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}; write for example ecut=300,400,500") from None
+    if not all(math.isfinite(value) for value in values):
+        raise typer.BadParameter(f"{text!r}: values must be finite numbers")
     if not key.strip() or not equals or len(values) < 2:
         raise typer.BadParameter(f"{text!r} names no setting with at least two values, as in ecut=300,400,500")
     return key.strip(), values

@@ -99,6 +99,8 @@ def _arrays(folder: Path, n_atoms: int) -> dict[str, NDArray[Any]]:
                 raise StructureError(f"no {name}.npy")
             continue
         array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise StructureError(f"{name}.npy is an archive of arrays and not one array")
         if name == "energy":
             array = array.reshape(-1)
         elif array.ndim == 0 or array.size != len(array) * widths[name]:

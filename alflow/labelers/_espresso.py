@@ -33,7 +33,7 @@ from alflow.labelers._pw_input import (
 )
 from alflow.labelers._pw_output import PwNumbers, PwText, read_numbers, read_text, version_in, version_numbers, xml_file
 from alflow.labelers._result import RawOutcome
-from alflow.labelers._theory import Capabilities, Moments, TheorySpec
+from alflow.labelers._theory import Capabilities, Moments, TheorySpec, file_hash
 from alflow.labelers._upf import Pseudopotential, read_family
 from alflow.structures import Properties, Structure
 
@@ -136,7 +136,7 @@ class EspressoLabeler(ProgramLabeler):
         for place in (OUT, _PSEUDO):
             (folder / place).mkdir()
         for element in structure.elements:
-            self._copy(self.potentials[element].path, folder / _PSEUDO)
+            self._copy(self.potentials[element], folder / _PSEUDO)
         assignment = self._assignment(structure)
         text = input_text(
             merged(self._namelists(structure, assignment), RUNGS[rung]),
@@ -194,11 +194,17 @@ class EspressoLabeler(ProgramLabeler):
         return read_family({element: place / name for element, name in settings.pseudopotentials.items()})
 
     @staticmethod
-    def _copy(file: Path, folder: Path) -> None:
+    def _copy(potential: Pseudopotential, folder: Path) -> None:
+        file = potential.path
         try:
             shutil.copyfile(file, folder / file.name)
         except FileNotFoundError as error:
             raise LabelFailure(FailureKind.MISSING_FILE, f"the pseudopotential {file} is gone: restore it") from error
+        if file_hash(folder / file.name) != potential.sha256:
+            raise LabelFailure(
+                FailureKind.INCONSISTENT,
+                f"the pseudopotential {file} was changed since it was read: restore it, or start the worker anew",
+            )
 
     def _probed_version(self) -> str:
         """Start pw.x with nothing to do: it prints its banner and ends."""

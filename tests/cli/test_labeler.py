@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from ase.build import bulk
 from ase.io import write
 
@@ -72,6 +73,14 @@ def test_noise_is_kept_and_targets_are_held_to_it(alflow: Run, campaign: Campaig
         ledger.theories.set_noise(theory.id, {**theory.noise, "energy": 0.01})
     assert "Targets below the noise of the labels" in report(alflow)
     assert alflow("theory", "ls", "--json").json()[0]["noise"] == 0.01
+
+
+@pytest.mark.parametrize("values", ["nan,1", "1,inf"])
+def test_values_to_be_tried_are_finite(alflow: Run, values: str) -> None:
+    assert (
+        "must be finite numbers"
+        in alflow("labeler", "converge", "-C", "emt", "--setting", f"x={values}", code=2).stderr
+    )
 
 
 def test_plan_warns(alflow: Run, write_tiny: WriteTiny) -> None:

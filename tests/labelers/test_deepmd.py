@@ -106,9 +106,15 @@ def damage_file(folder: Path) -> None:
     (folder / "set.000" / "coord.npy").write_bytes(b"no array")
 
 
+def damage_archive(folder: Path) -> None:
+    np.savez(folder / "set.000" / "archive.npz", coord=np.zeros((1, 12)))
+    (folder / "set.000" / "archive.npz").replace(folder / "set.000" / "coord.npy")
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
+        (damage_archive, "coord.npy is an archive of arrays"),
         (damage_type_map, "no type_map.raw"),
         (damage_element, "'Xx'"),
         (damage_types, "types reach 1, type_map.raw names 1"),

@@ -315,6 +315,16 @@ def test_a_program_without_banner_is_not_pw(place: Path) -> None:
         made(place, "silent").theory()
 
 
+def test_a_potential_that_changes_later_is_another_theory(place: Path) -> None:
+    labeler = made(place)
+    labeler.theory()
+    file = place / "potentials" / "Si.UPF"
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(LabelFailure, match=r"Si\.UPF was changed since it was read") as caught:
+        labeler.label(SILICON)
+    assert caught.value.kind is FailureKind.INCONSISTENT
+
+
 def test_a_potential_that_vanishes_later(place: Path) -> None:
     labeler = made(place)
     (place / "potentials" / "Si.UPF").unlink()
