@@ -112,6 +112,33 @@ class FailureKind(StrEnum):
             FailureKind.WORKER_DIED,
         }
 
+    @property
+    def suggestion(self) -> str:
+        """What a person may do about jobs that ended this way; reports, `alflow status` and the queue all say this."""
+        return _SUGGESTIONS[self]
+
+
+_SUGGESTIONS = {
+    FailureKind.NOT_CONVERGED: "Ease convergence: other mixing, more steps, a little smearing.",
+    FailureKind.REFUSED: "The labeler does not do such structures; `filters` can keep them from being selected.",
+    FailureKind.INCONSISTENT: "The code changed the geometry it was given: check its input for symmetrisation.",
+    FailureKind.IMPLAUSIBLE: "The results are not physical: look at the geometries, then at the settings of the code.",
+    FailureKind.CRASHED: "Read the log of one attempt (`alflow queue explain` says where it lies), and run the code by "
+    "hand on that structure.",
+    FailureKind.WALL_TIME: "Give jobs more time (`wall_seconds` in alflow-worker.yaml), or limit the number of atoms "
+    "(`filters.max_atoms`).",
+    FailureKind.MEMORY: "Run fewer jobs at once on that machine, give them more memory (`memory_gb` in "
+    "alflow-worker.yaml), or limit the number of atoms.",
+    FailureKind.DISK_FULL: "Make room on the worker's disk, then `alflow queue retry`; `outputs` in alflow-worker.yaml "
+    "says what is kept of calculations.",
+    FailureKind.MISSING_FILE: "A pseudopotential or binary is missing on the worker: `alflow check` says which.",
+    FailureKind.TRUNCATED: "Outputs end in the middle: look at the worker's disk and network file system, and whether "
+    "something ends programs from outside; then `alflow queue retry`.",
+    FailureKind.UNAVAILABLE: "The code could not be started on the worker: `alflow check` says why.",
+    FailureKind.WORKER_DIED: "Workers die within these jobs: watch memory, then `alflow queue retry`.",
+    FailureKind.CANCELLED: "A person withdrew it; `alflow queue retry` asks for it again.",
+}
+
 
 class LabelFailure(AlflowError):  # noqa: N818  a failed calculation is an outcome, not a programming error
     """A calculation without a trustworthy result.

@@ -360,6 +360,8 @@ def _print_status(found: Status) -> None:
     add("candidates", _counts(found.candidates))
     if any(found.jobs.values()):
         add("jobs", _counts(found.jobs))
+    for failure in found.failures:
+        add("failures", f"{failure['count']} {failure['kind'].replace('_', ' ')}. {failure['suggestion']}")
     add("ledger", found.ledger)
     if found.stable:
         console.print()

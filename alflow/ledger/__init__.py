@@ -30,7 +30,9 @@ from alflow.ledger._rows import (
     TheoryRow,
     Why,
 )
+from alflow.ledger._standing import FailureCount, JobStanding, QueueStanding, RequestRow, SeenWorker
 from alflow.ledger._states import (
+    HELD_JOBS,
     KEPT_CANDIDATES,
     OPEN_JOBS,
     AttemptState,
@@ -48,6 +50,7 @@ from alflow.ledger._upkeep import backup_ledger, check_ledger
 from alflow.ledger._worker import WorkerIdentity, is_alive
 
 __all__ = [
+    "HELD_JOBS",
     "KEPT_CANDIDATES",
     "OPEN_JOBS",
     "ArtifactRow",
@@ -66,8 +69,10 @@ __all__ = [
     "CopyReport",
     "EquationRow",
     "EventRow",
+    "FailureCount",
     "HullRow",
     "JobRow",
+    "JobStanding",
     "JobState",
     "LabelKind",
     "LabelQuality",
@@ -75,9 +80,12 @@ __all__ = [
     "Ledger",
     "NewCandidate",
     "NewScore",
+    "QueueStanding",
+    "RequestRow",
     "RoundRow",
     "RoundState",
     "ScoreRow",
+    "SeenWorker",
     "StepRow",
     "StepState",
     "Stream",

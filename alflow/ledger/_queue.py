@@ -26,6 +26,14 @@ from alflow.ledger._jobs import (
 )
 from alflow.ledger._labels import find_accepted
 from alflow.ledger._rows import AttemptRow, JobRow
+from alflow.ledger._standing import (
+    FailureCount,
+    JobStanding,
+    QueueStanding,
+    count_failures,
+    job_standing,
+    queue_standing,
+)
 from alflow.ledger._states import (
     HELD_JOBS,
     JOB_TRANSITIONS,
@@ -240,6 +248,29 @@ class Queue(Claims):
         with self._database.read() as connection:
             found: dict[str, int] = dict(connection.execute(query).tuples().all())
         return {state: found.get(str(state), 0) for state in JobState}
+
+    def failures(self, campaign_id: int | None = None) -> builtins.list[FailureCount]:
+        """Jobs that failed or were quarantined, by their typed cause, most frequent first."""
+        with self._database.read() as connection:
+            return count_failures(connection, None if campaign_id is None else _asked_for(campaign_id))
+
+    def standing(self, job_id: int) -> JobStanding:
+        """A job with all that decides what becomes of it; raises NotFoundError."""
+        with self._database.read() as connection:
+            return job_standing(connection, job_id)
+
+    def overview(self, campaign_id: int | None = None) -> QueueStanding:
+        """The queue as a whole, or the jobs that one campaign asks for."""
+        with self._database.read() as connection:
+            return queue_standing(connection, None if campaign_id is None else _asked_for(campaign_id))
+
+    def jobs_of(self, candidate_id: int) -> builtins.list[int]:
+        """The jobs that a candidate asks for or asked for, oldest first; raises NotFoundError for an unknown one."""
+        with self._database.read() as connection:
+            if connection.scalar(select(t.Candidate.id).where(t.Candidate.id == candidate_id)) is None:
+                raise NotFoundError(f"no candidate with id {candidate_id} in the ledger; `alflow ls` lists them")
+            query = select(t.JobRequest.job_id).where(t.JobRequest.candidate_id == candidate_id)
+            return list(connection.scalars(query.order_by(t.JobRequest.job_id)))
 
     def open_jobs(self, campaign_id: int | None = None) -> int:
         """Number of jobs that still have to become a label or a failure."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from alflow.ledger import CandidateState, Stream
+from alflow.ledger import CandidateState, FailureCount, Stream
 from alflow.potentials import Kind
 
 
@@ -140,15 +140,6 @@ class ReasonCount:
     fate: Fate
     reason: str
     count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureCount:
-    """Calculations that failed for one typed cause."""
-
-    kind: str
-    count: int
-    example: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from enum import StrEnum
 import numpy as np
 from scipy import stats
 
-from alflow.errors import FailureKind
 from alflow.ledger import Stream
 from alflow.potentials import Kind
 from alflow.report._data import Fate, Finding, ReportData
@@ -279,31 +278,15 @@ def left_in_pool(data: ReportData) -> Iterator[Finding]:
         )
 
 
-_FAILURE_ADVICE = {
-    FailureKind.NOT_CONVERGED: "Ease convergence: other mixing, more steps, a little smearing.",
-    FailureKind.REFUSED: "The labeler does not do such structures; `filters` can keep them from being selected.",
-    FailureKind.INCONSISTENT: "The code changed the geometry it was given: check its input for symmetrisation.",
-    FailureKind.IMPLAUSIBLE: "The results are not physical: look at the geometries, then at the settings of the code.",
-    FailureKind.CRASHED: "Read the log of one attempt (`alflow show`), and run the code by hand on that structure.",
-    FailureKind.WALL_TIME: "Give jobs more time, or limit the number of atoms (`filters.max_atoms`).",
-    FailureKind.MEMORY: "Run fewer jobs at once on that machine, or limit the number of atoms.",
-    FailureKind.DISK_FULL: "Make room on the worker's disk, then `alflow queue retry`.",
-    FailureKind.MISSING_FILE: "A pseudopotential or binary is missing on the worker: `alflow check` says which.",
-    FailureKind.UNAVAILABLE: "The code could not be started on the worker: `alflow check` says why.",
-    FailureKind.WORKER_DIED: "Workers die within these jobs: watch memory, then `alflow queue retry`.",
-}
-
-
 def failures(data: ReportData) -> Iterator[Finding]:
     """Failed calculations, by their typed cause."""
     for failure in data.failures:
-        advice = _FAILURE_ADVICE.get(FailureKind(failure.kind)) if failure.kind in list(FailureKind) else None
         total = sum(f.count for f in data.failures) + data.n_computed
         yield Finding(
             severity=Severity.WARNING if failure.count > 0.1 * total else Severity.ADVICE,
             title=f"{_count(failure.count, 'calculation')} failed: {failure.kind.replace('_', ' ')}",
             text=f"For example: {failure.example}" if failure.example else "",
-            suggestion=advice or "See `alflow queue ls --state failed`, then `alflow queue retry`.",
+            suggestion=failure.suggestion,
         )
 
 

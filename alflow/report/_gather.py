@@ -16,7 +16,6 @@ from alflow.ledger import (
     CampaignRow,
     CandidateRow,
     CandidateState,
-    JobState,
     LabelKind,
     LabelRow,
     RoundRow,
@@ -25,7 +24,6 @@ from alflow.ledger import (
 from alflow.potentials import Calibration, Errors, Kind, Spreads, Targets
 from alflow.report._data import (
     BudgetLine,
-    FailureCount,
     Fate,
     Judged,
     ParityPoint,
@@ -38,8 +36,6 @@ from alflow.report._hull import baseline, gather_hull
 
 if TYPE_CHECKING:
     from alflow.ledger import Ledger
-
-_FAILED = (JobState.FAILED, JobState.QUARANTINED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +116,7 @@ def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
         ),
         flows=_flows(records),
         reasons=_reasons(records),
-        failures=_failures(ledger, row.id),
+        failures=tuple(ledger.queue.failures(row.id)),
         budget=_budget(ledger, records, kinds[LabelKind.COMPUTED]),
         settings=_setting_lines(settings),
     )
@@ -325,13 +321,6 @@ def _reasons(records: Records) -> tuple[ReasonCount, ...]:
             counts[fate, group_reason(candidate.reason)] += 1
     ordered = sorted(counts.items(), key=lambda item: (list(Fate).index(item[0][0]), -item[1]))
     return tuple(ReasonCount(fate=fate, reason=reason, count=n) for (fate, reason), n in ordered)
-
-
-def _failures(ledger: Ledger, campaign_id: int) -> tuple[FailureCount, ...]:
-    jobs = ledger.queue.list(campaign=campaign_id, states=list(_FAILED))
-    counts = Counter(str(job.error_kind) if job.error_kind else "unknown" for job in jobs)
-    example = {str(job.error_kind) if job.error_kind else "unknown": job.message for job in jobs}
-    return tuple(FailureCount(kind=kind, count=n, example=example[kind]) for kind, n in counts.most_common())
 
 
 # -- what it cost ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alflow.errors import FailureKind
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Campaign, Run
 
@@ -20,6 +22,16 @@ def test_ls_names_the_cause(alflow: Run, campaign: Campaign) -> None:
     row = alflow("queue", "ls", "--state", "failed", "--json").json()[0]
     assert (row["id"], row["formula"], row["theory"], row["attempts"]) == (campaign.job, "Pt4", "emt", 1)
     assert alflow("queue", "ls", "--csv").stdout.startswith("id,state,formula,")
+
+
+def test_status_counts_failures_and_says_what_to_do(alflow: Run, campaign: Campaign) -> None:
+    suggestion = FailureKind.REFUSED.suggestion
+    assert f"  failures     1 refused. {suggestion}\n" in alflow("status").stdout
+    assert alflow("status", "--json").json()["failures"] == [
+        {"kind": "refused", "count": 1, "example": "the cell is too small", "suggestion": suggestion}
+    ]
+    alflow("queue", "retry", campaign.job)
+    assert "  failures " not in alflow("status").stdout
 
 
 def test_ls_of_nothing(alflow: Run, campaign: Campaign) -> None:

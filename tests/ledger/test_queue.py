@@ -353,6 +353,24 @@ def test_an_imported_label_ends_the_job(
     assert "earlier label" in candidate.reason
 
 
+def test_failures_are_counted_by_their_cause(
+    ledger: Ledger, campaign: CampaignRow, add: Callable[..., list[int]], enqueue: Enqueue
+) -> None:
+    enqueue(add(5, CandidateState.SELECTED))
+    assert ledger.queue.failures() == []
+    kinds = [FailureKind.REFUSED, FailureKind.MISSING_FILE, FailureKind.REFUSED, FailureKind.MEMORY]
+    for kind in kinds:
+        [job] = ledger.queue.claim(WORKER, limit=1)
+        ledger.queue.fail(job.job_id, job.fence, kind, f"{kind} of job {job.job_id}", retry_delay=1000.0)
+    jobs = [job.id for job in ledger.queue.list()]
+    found = ledger.queue.failures(campaign.id)
+    # memory is tried again: not given up
+    assert [(f.kind, f.count) for f in found] == [("refused", 2), ("missing_file", 1)]
+    assert found[0].example == f"refused of job {jobs[2]}"
+    assert found[0].suggestion == FailureKind.REFUSED.suggestion
+    assert ledger.queue.failures(ledger.campaigns.create("other", "", {}, 1).id) == []
+
+
 def test_unknown_jobs(ledger: Ledger) -> None:
     for call in (
         lambda: ledger.queue.get(99),

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from alflow.ledger import CandidateState, Ledger, Stream
+from alflow.errors import FailureKind
+from alflow.ledger import CandidateState, FailureCount, Ledger, Stream
 from alflow.potentials import Kind
 from alflow.report import _findings as rules
-from alflow.report._data import FailureCount, Fate, HullPoint, Judged, ReasonCount, ReportData, SourceFlow
+from alflow.report._data import Fate, HullPoint, Judged, ReasonCount, ReportData, SourceFlow
 from alflow.report._findings import Severity, with_findings
 from alflow.report._gather import gather
 
@@ -176,6 +177,14 @@ def test_failures(quiet: ReportData, kind: str, advice: str) -> None:
     [finding] = rules.failures(loud)
     assert advice in finding.suggestion
     assert "60 steps" in finding.text
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_every_cause_of_failure_has_a_suggestion_of_its_own(quiet: ReportData, kind: FailureKind) -> None:
+    [finding] = rules.failures(replace(quiet, failures=(FailureCount(kind=kind.value, count=1, example=""),)))
+    assert finding.suggestion == kind.suggestion
+    assert finding.suggestion.endswith(".")
+    assert [other for other in FailureKind if other.suggestion == kind.suggestion] == [kind]
 
 
 def test_every_rule_is_in_the_list_and_on_the_documentation_page(data: ReportData) -> None:
