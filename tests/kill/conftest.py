@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.databases import PostgresqlServer, running_server
+from tests.kill.labelling import Bench
 from tests.kill.scene import ROUNDS, Outcome, Scene
 
 
@@ -34,7 +35,7 @@ def template(crashing_server: PostgresqlServer) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _prepared_process() -> None:
     """Let commands be forked from a process that has imported everything."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.kill.victim"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.kill.victim", "tests.kill.labelling"])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -120,6 +121,12 @@ def quick_scene(stage: Stage, database: str) -> Iterator[Scene]:
     """A campaign whose commands are forked from a prepared process."""
     with stage.scene(database) as made:
         yield made
+
+
+@pytest.fixture
+def bench(quick_scene: Scene) -> Bench:
+    """Jobs without a campaign around them, and the processes that label them."""
+    return Bench(scene=quick_scene)
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ase.calculators.emt  # noqa: F401  as the next two: loaded once, before commands are forked from here
@@ -124,18 +125,23 @@ def set_trap(trap: Trap) -> None:
     _watch_steps(trap)
     _watch_transactions(trap)
     _watch_files(trap)
-    _announce(trap, alflow.potentials._optimiser.OptimiserState, "update", "inside")
-    _announce(trap, alflow.explore._relax._Relaxation, "_step", "inside")
-    _announce(trap, alflow.explore._dynamics._Walkers, "_advance", "inside")
-    _announce(trap, alflow.labelers._emt.EmtLabeler, "compute", "inside")
+    announce(trap, alflow.potentials._optimiser.OptimiserState, "update", "inside")
+    announce(trap, alflow.explore._relax._Relaxation, "_step", "inside")
+    announce(trap, alflow.explore._dynamics._Walkers, "_advance", "inside")
+    announce(trap, alflow.labelers._emt.EmtLabeler, "compute", "inside")
 
 
-def _announce(trap: Trap, owner: type, name: str, place: str) -> None:
+def announce(trap: Trap, owner: type | ModuleType, name: str, place: str, *, after: bool = False) -> None:
+    """Make a function of a class or a module say that it is called, or has returned."""
     original = getattr(owner, name)
 
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
-        trap.at(place)
-        return original(*arguments, **keywords)
+        if not after:
+            trap.at(place)
+        result = original(*arguments, **keywords)
+        if after:
+            trap.at(place)
+        return result
 
     setattr(owner, name, wrapped)
 
@@ -174,11 +180,12 @@ def _watch_transactions(trap: Trap) -> None:
         kind, lost = trap.transaction if main_thread else None, False
         if kind is not None:
             trap.transaction = None
-            trap.at(f"{kind}commit")
-        do_commit(self, dbapi_connection)
-        if kind is not None:
-            lost = trap.at(f"{kind}committed")
-        if lost:  # the database has committed, its answer never arrives
+            lost = trap.at(f"{kind}commit")
+        if not lost:
+            do_commit(self, dbapi_connection)
+            if kind is not None:
+                lost = trap.at(f"{kind}committed")
+        if lost:  # before the database has committed, or after it did and its answer never arrives
             dbapi_connection.driver_connection.close()
             raise psycopg.OperationalError("the connection is lost")
 
@@ -220,6 +227,13 @@ def _watch_files(trap: Trap) -> None:
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], directory: str, log: str) -> None:
     """Be a command in a process of its own: the target of a process that was forked from a prepared one."""
+    stand_alone(environment, directory, log)
+    sys.argv = ["alflow", *arguments]
+    main()
+
+
+def stand_alone(environment: Mapping[str, str], directory: str, log: str) -> Trap | None:
+    """Make this forked process what a shell would have started, with the trap that the environment asks for."""
     os.setsid()
     if sys.platform == "linux":  # what tests started ends with them, also when they are killed themselves
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -228,18 +242,19 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], directory: str
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(output, number)
-    sys.argv = ["alflow", *arguments]
-    prepare()
-    main()
+    return prepare()
 
 
-def prepare() -> None:
-    """Set what the environment asks for."""
+def prepare() -> Trap | None:
+    """Set what the environment asks for; return the trap, so that more places can be made known to it."""
+    trap = None
     if POINT in os.environ:
         signals = Path(os.environ[SIGNALS]) if SIGNALS in os.environ else None
-        set_trap(Trap(Point.parse(os.environ[POINT]), os.environ.get(ACTION, "kill"), signals))
+        trap = Trap(Point.parse(os.environ[POINT]), os.environ.get(ACTION, "kill"), signals)
+        set_trap(trap)
     if PATIENCE in os.environ:
         alflow.loop._outage.PATIENCE_SECONDS = float(os.environ[PATIENCE])
+    return trap
 
 
 if __name__ == "__main__":
