@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, String, insert, literal, or_, select, update
 
 from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
-from alflow.ledger._bulk import allocate_ids
 from alflow.ledger._engine import Database, among, now
 from alflow.ledger._events import as_ranges, record
 from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, release_job, select_jobs
 from alflow.ledger._labels import find_accepted, insert_label, label_row
 from alflow.ledger._rows import ClaimedJob, LabelRow
 from alflow.ledger._states import HELD_JOBS, AttemptState, CandidateState, JobState, LabelKind
-from alflow.ledger._structures import load_structures
+from alflow.ledger._structures import load_geometries
 from alflow.ledger._types import AnyRow, plain
 from alflow.ledger._worker import WorkerIdentity
-from alflow.structures import Properties
+from alflow.structures import Properties, Structure
 
 MAX_DEATHS = 3
+"""A job that so many workers did not survive is quarantined."""
+MAX_WAIT_SECONDS = 3600.0
+"""The pause before a repetition doubles no further."""
 #: verdicts about the structure itself, which no repetition changes
 _FINAL = frozenset({FailureKind.REFUSED, FailureKind.INCONSISTENT, FailureKind.IMPLAUSIBLE})
 _HELD = [str(state) for state in HELD_JOBS]
@@ -44,6 +46,7 @@ class Claims:
         limit: int = 1,
         theories: Sequence[int] | None = None,
         lease_seconds: float = 60.0,
+        max_deaths: int = MAX_DEATHS,
     ) -> list[ClaimedJob]:
         """Take up to ``limit`` jobs, highest priority first, each with an attempt and a new fence.
 
@@ -55,10 +58,13 @@ class Claims:
             only jobs of these theories: those the worker can compute; None: all
         lease_seconds
             how long the jobs stay with this worker without a heartbeat, by the database's clock
+        max_deaths
+            a job that so many workers did not survive is quarantined instead
         """
         with self._database.write(durable=False) as connection:
-            self._reclaim(connection)
-            self._wake(connection)
+            time = now(connection)
+            self._reclaim(connection, time, max_deaths)
+            self._wake(connection, time)
             query = select(t.Job.id, t.Job.fence, t.Job.attempts, t.Job.structure_id, t.Job.theory_id)
             query = query.where(t.Job.state == JobState.QUEUED).order_by(t.Job.precedence, t.Job.id).limit(limit)
             if theories is not None:
@@ -67,7 +73,6 @@ class Claims:
             if not jobs:
                 return []
             ids = [job.id for job in jobs]
-            time = now(connection)
             connection.execute(
                 update(t.Job)
                 .where(among(connection, t.Job.id, ids))
@@ -80,11 +85,7 @@ class Claims:
                     updated=time,
                 )
             )
-            attempts = allocate_ids(connection, t.Attempt, len(jobs))
-            connection.execute(
-                insert(t.Attempt),
-                [_attempt(attempt, job, worker, time) for attempt, job in zip(attempts, jobs, strict=True)],
-            )
+            attempts = _open_attempts(connection, ids, worker, time)
             record(
                 connection,
                 "claimed",
@@ -93,18 +94,18 @@ class Claims:
                 payload={"jobs": as_ranges(ids)},
                 actor="worker",
             )
-            structures = load_structures(connection, [job.structure_id for job in jobs])
+            blobs = load_geometries(connection, [job.structure_id for job in jobs])
         return [
             ClaimedJob(
                 job_id=job.id,
                 fence=job.fence + 1,
-                attempt_id=attempt,
+                attempt_id=attempts[job.id],
                 attempt_number=job.attempts + 1,
                 structure_id=job.structure_id,
-                structure=structure,
+                structure=Structure.from_bytes(blob),
                 theory_id=job.theory_id,
             )
-            for job, attempt, structure in zip(jobs, attempts, structures, strict=True)
+            for job, blob in zip(jobs, blobs, strict=True)
         ]
 
     def start(
@@ -228,8 +229,9 @@ class Claims:
         Parameters
         ----------
         retry_delay
-            s before the first repetition after a failure of the machine, doubled for each further one; a failed
-            calculation is repeated at once
+            s before the first repetition after a failure of the machine, doubled for each further one, an hour at most;
+            a failed calculation is repeated at once. There is no jitter: a pause that is over only lets the job be
+            claimed, so that no more of them run at once than there are workers
 
         Raises
         ------
@@ -262,7 +264,7 @@ class Claims:
             elif kind.infrastructure:
                 count = values["infrastructure_failures"] = job.infrastructure_failures + 1
                 state = JobState.RETRY_WAIT if count <= max_infrastructure_retries else JobState.QUARANTINED
-                wait = retry_delay * 2.0 ** (count - 1)
+                wait = min(retry_delay * 2.0 ** min(count - 1, 60), MAX_WAIT_SECONDS)
             else:
                 count = values["failures"] = job.failures + 1
                 state = JobState.RETRY_WAIT if count <= max_retries else JobState.QUARANTINED
@@ -290,16 +292,16 @@ class Claims:
         They are queued again; a job that outlived ``max_deaths`` workers is suspected of killing them and quarantined.
         """
         with self._database.write() as connection:
-            return self._reclaim(connection, max_deaths, dict(dead))
+            return self._reclaim(connection, now(connection), max_deaths, dict(dead))
 
     # -- inside a transaction --------------------------------------------------------------------------------------
 
     @staticmethod
     def _reclaim(
-        connection: Connection, max_deaths: int = MAX_DEATHS, dead: Mapping[int, int] | None = None
+        connection: Connection, time: float, max_deaths: int = MAX_DEATHS, dead: Mapping[int, int] | None = None
     ) -> list[int]:
         fences = dead or {}
-        gone = t.Job.lease_until < now(connection)
+        gone = t.Job.lease_until < time
         query = (
             select_jobs()
             .where(or_(gone, among(connection, t.Job.id, fences)) if fences else gone, t.Job.state.in_(_HELD))
@@ -337,10 +339,10 @@ class Claims:
         return [job.id for job in expired]
 
     @staticmethod
-    def _wake(connection: Connection) -> None:
+    def _wake(connection: Connection, time: float) -> None:
         query = (
             select(t.Job.id)
-            .where(t.Job.state == JobState.RETRY_WAIT, t.Job.not_before <= now(connection))
+            .where(t.Job.state == JobState.RETRY_WAIT, t.Job.not_before <= time)
             .order_by(t.Job.id)
             .with_for_update(skip_locked=True)
         )
@@ -377,20 +379,22 @@ class Claims:
         return None if label is None else label_row(label)
 
 
-def _attempt(attempt_id: int, job: AnyRow, worker: WorkerIdentity, time: float) -> dict[str, Any]:
-    return {
-        "id": attempt_id,
-        "job_id": job.id,
-        "fence": job.fence + 1,
-        "worker": worker.name,
-        "host": worker.host,
-        "boot_id": worker.boot_id,
-        "pid": worker.pid,
-        "pid_started": worker.pid_started,
-        "process_group": None,
-        "numerics": {},
-        "state": str(AttemptState.LEASED),
-        "message": "",
-        "timings": {},
-        "started": time,
+def _open_attempts(connection: Connection, jobs: Sequence[int], worker: WorkerIdentity, time: float) -> dict[int, int]:
+    """Add an attempt for each claimed job, in one statement whatever their number; return the attempts' ids by job."""
+    values: dict[Any, Any] = {
+        t.Attempt.job_id: t.Job.id,
+        t.Attempt.fence: t.Job.fence,
+        t.Attempt.worker: literal(worker.name),
+        t.Attempt.host: literal(worker.host),
+        t.Attempt.boot_id: literal(worker.boot_id, String),
+        t.Attempt.pid: literal(worker.pid),
+        t.Attempt.pid_started: literal(worker.pid_started, BigInteger),
+        t.Attempt.numerics: literal({}, t.Attempt.numerics.type),
+        t.Attempt.state: literal(str(AttemptState.LEASED)),
+        t.Attempt.message: literal(""),
+        t.Attempt.timings: literal({}, t.Attempt.timings.type),
+        t.Attempt.started: literal(time),
     }
+    claimed = select(*values.values()).where(among(connection, t.Job.id, jobs))
+    added = insert(t.Attempt).from_select(list(values), claimed).returning(t.Attempt.job_id, t.Attempt.id)
+    return dict(connection.execute(added).tuples().all())

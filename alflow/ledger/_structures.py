@@ -157,9 +157,14 @@ def load_structure(connection: Connection, structure_id: int) -> Structure:
 
 def load_structures(connection: Connection, ids: Sequence[int]) -> list[Structure]:
     """Structures of the given structure ids, in their order; raises NotFoundError."""
+    return [Structure.from_bytes(blob) for blob in load_geometries(connection, ids)]
+
+
+def load_geometries(connection: Connection, ids: Sequence[int]) -> list[bytes]:
+    """The same as they are stored, to be decoded when the transaction is over."""
     query = select(t.Structure.id, t.Structure.geometry).where(among(connection, t.Structure.id, ids))
     blobs: dict[int, bytes] = dict(connection.execute(query).tuples().all())
     missing = [i for i in ids if i not in blobs]
     if missing:
         raise NotFoundError(f"no structure with id {missing[0]} in the ledger")
-    return [Structure.from_bytes(blobs[i]) for i in ids]
+    return [blobs[i] for i in ids]
