@@ -9,6 +9,7 @@ from prefect.states import Completed, Failed
 from alflow.config import load_campaign
 from alflow.flows._artifacts import Artifacts
 from alflow.flows._parameters import CampaignName, run_name
+from alflow.labelers import load_worker_config
 from alflow.ledger import open_ledger
 from alflow.loop import UpkeepPolicy, locate_campaign
 from alflow.loop import upkeep as look_after
@@ -36,8 +37,9 @@ def upkeep(campaign: CampaignName, policy: UpkeepPolicy | None = None) -> State[
     """
     log = get_run_logger()
     loaded = load_campaign(locate_campaign(campaign))
+    worker = load_worker_config(directory=loaded.path.parent)
     with open_ledger(loaded.ledger_url, create=False) as ledger:
-        report = look_after(ledger, policy)
+        report = look_after(ledger, policy, max_deaths=worker.retries.deaths)
         rows = {name: n for name, n in ledger.stats()["rows"].items() if n}
     done = (
         f"{len(report.reclaimed)} jobs taken back, {len(report.ended)} orphans ended, {report.committees} checkpoints "

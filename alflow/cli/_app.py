@@ -122,6 +122,7 @@ _add(app, _lammps.lammps, "lammps", "alflow lammps model --output model.mliap > 
 
 queue_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at labelling jobs and act on them.")
 _add(queue_app, _queue.ls, "ls", "alflow queue ls --state failed")
+_add(queue_app, _queue.explain, "explain", "alflow queue explain 7")
 _add(queue_app, _queue.retry, "retry", "alflow queue retry 7 9")
 _add(queue_app, _queue.release, "release", "alflow queue release 7")
 _add(queue_app, _queue.cancel, "cancel", "alflow queue cancel 7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -146,12 +147,15 @@ def upkeep(
     Safe at any time. Labels, candidates and events are never removed.
     """
     from alflow.cli._console import stderr, working
+    from alflow.labelers import load_worker_config
     from alflow.loop import UpkeepPolicy
     from alflow.loop import upkeep as look_after
 
     policy = UpkeepPolicy(keep_committees=keep_committees, keep_outputs_days=keep_outputs_days)
+    file = find_target(campaign, ledger).file
+    worker = load_worker_config(directory=Path() if file is None else file.parent)
     with opened(campaign, ledger) as target, working("looking after the ledger"):
-        report = look_after(target.ledger, policy)
+        report = look_after(target.ledger, policy, max_deaths=worker.retries.deaths)
     if as_json:
         print_json(report)
     else:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alflow.cli._options import CampaignOption, CsvOption, JobIds, JsonOption, LedgerOption
+from alflow.cli._options import CampaignOption, CsvOption, JobIds, JsonOption, LedgerOption, WorkerConfigOption
 from alflow.cli._output import Column, clock, plural, print_json, print_rows
-from alflow.cli._target import actor, opened
-from alflow.errors import UserError
+from alflow.cli._target import actor, find_target, opened
+from alflow.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
     from alflow.ledger import JobRow
@@ -91,6 +92,74 @@ def ls(
         print_rows(COLUMNS, rows, as_json=as_json, as_csv=as_csv)
     else:
         stderr().print("no job" + (f" is {' or '.join(states)}" if states else " yet"), style="dim")
+
+
+def explain(
+    jobs: Annotated[
+        list[int] | None,
+        typer.Argument(
+            metavar="[JOB]...",
+            help="Job ids, as `alflow queue ls` shows them. Default: the queue as a whole.",
+            show_default=False,
+        ),
+    ] = None,
+    candidates: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--candidate",
+            "-c",
+            metavar="ID",
+            help="The jobs of this candidate, as `alflow ls` shows it; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    config: WorkerConfigOption = None,
+    campaign: CampaignOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where jobs stand, what happens next, and why nobody takes them.
+
+    With a job: who asked for it, every attempt with its cause and the place of its outputs, the limits that apply, and
+    what to do. Without one: the queue in a few sentences.
+    """
+    from rich.text import Text
+
+    from alflow.cli._console import stdout
+    from alflow.cli._explain import explain_job, explain_queue
+    from alflow.cli._output import cell_style
+    from alflow.labelers import load_worker_config
+
+    file = find_target(campaign, ledger).file
+    with opened(campaign, ledger) as target:
+        settings = load_worker_config(config, directory=Path() if file is None else file.parent)
+        chosen = list(jobs or [])
+        for candidate in candidates or []:
+            found = target.ledger.queue.jobs_of(candidate)
+            if not found:
+                raise NotFoundError(
+                    f"candidate {candidate} never asked for a label: `alflow why {candidate}` tells its story"
+                )
+            chosen += found
+        if chosen:
+            told = [explain_job(target.ledger, job, settings) for job in dict.fromkeys(chosen)]
+        else:
+            row = target.campaign
+            title = f"queue of {target.ledger.url}" if row is None else f"queue of campaign {row.name}"
+            told = [explain_queue(target.ledger, None if row is None else row.id, settings, title)]
+    if as_json:
+        documents = [explanation.document for explanation in told]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    console = stdout()
+    for position, explanation in enumerate(told):
+        if position:
+            console.print()
+        heading = Text(f"{explanation.title}  ", style="bold")
+        heading.append(explanation.state.replace("_", " "), style=cell_style("state", {"state": explanation.state}))
+        console.print(heading)
+        for name, text in explanation.lines:
+            console.print(Text(f"  {name:<12} {text}"), soft_wrap=True)
 
 
 def retry(

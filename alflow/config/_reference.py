@@ -24,6 +24,7 @@ from alflow.labelers import (
     GpawLabeler,
     ProgramSettings,
     ReplayLabeler,
+    RetrySettings,
     TemplateSettings,
     VaspLabeler,
     WorkerConfig,
@@ -82,6 +83,7 @@ def reference_markdown() -> str:
         parts.append(_section(labeler.settings_model, f"`{labeler.name}`"))
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))
+    parts.append(_section(RetrySettings, "`retries`"))
     parts.append(_section(TemplateSettings, "`templates.NAME`"))
     parts += [_section(model, f"`templates.NAME.{key}`", level=4) for key, model in _sections(TemplateSettings)]
     return "".join(parts)

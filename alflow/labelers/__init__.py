@@ -22,7 +22,7 @@ from alflow.labelers._gpaw import GpawLabeler
 from alflow.labelers._gpaw_settings import GpawSettings
 from alflow.labelers._in_process import InProcessLabeler
 from alflow.labelers._noise import Difference, Noise, below_noise, measure_noise, small_crystal
-from alflow.labelers._program import Ended, Invocation, ProgramLabeler, programs_left
+from alflow.labelers._program import Ended, Invocation, ProgramLabeler, logs_in, programs_left
 from alflow.labelers._protocol import Labeler, RunHandle, RunState
 from alflow.labelers._record import read_input
 from alflow.labelers._registry import get_labeler, labeler_for_theory, labeler_names, labeler_type
@@ -33,7 +33,13 @@ from alflow.labelers._vasp import VaspLabeler
 from alflow.labelers._vasp_outputs import read_vasp_run
 from alflow.labelers._vasp_run import VaspRun, VaspStep
 from alflow.labelers._vasp_settings import VaspSettings
-from alflow.labelers._worker import CalculatorSettings, ProgramSettings, WorkerConfig, load_worker_config
+from alflow.labelers._worker import (
+    CalculatorSettings,
+    ProgramSettings,
+    RetrySettings,
+    WorkerConfig,
+    load_worker_config,
+)
 
 __all__ = [
     "EMT_ELEMENTS",
@@ -69,6 +75,7 @@ __all__ = [
     "RawOutcome",
     "ReplayLabeler",
     "ReplaySettings",
+    "RetrySettings",
     "RunHandle",
     "RunState",
     "TemplateSettings",
@@ -89,6 +96,7 @@ __all__ = [
     "labeler_names",
     "labeler_type",
     "load_worker_config",
+    "logs_in",
     "measure_noise",
     "one_theory",
     "programs_left",

@@ -29,7 +29,7 @@ from alflow.folder import keeper
 from alflow.folder.layout import LOCAL_RUN, read_json
 from alflow.labelers._judged import JudgedLabeler
 from alflow.labelers._protocol import RunHandle, RunState
-from alflow.labelers._record import files_in
+from alflow.labelers._record import FAILURE_FILE, files_in
 from alflow.labelers._result import LabelResult, RawOutcome
 from alflow.structures import Structure
 
@@ -416,6 +416,16 @@ def tail(path: Path, size: int = _TAIL_BYTES) -> str:
             return stream.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+def logs_in(directory: Path) -> tuple[Path, ...]:
+    """What the last run of a calculation printed, and why it failed, as far as that is there and not empty."""
+    named: list[Path] = []
+    for folder in _runs(directory)[-1:]:
+        run = read_json(folder / keeper.RUN) or {}
+        named += [folder / str(run[name]) for name in ("stdout", "stderr") if name in run]
+    named.append(directory / FAILURE_FILE)
+    return tuple(path for path in named if path.is_file() and path.stat().st_size)
 
 
 def programs_left(directory: Path) -> Iterator[int]:

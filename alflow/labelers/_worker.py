@@ -96,6 +96,32 @@ class ProgramSettings(BaseModel):
     )
 
 
+class RetrySettings(BaseModel):
+    """How often a job is repeated before it is quarantined for a person.
+
+    Failures are told by the worker that had the job, deaths by whoever notices them: give all workers of a ledger the
+    same numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    machine: int = Field(
+        default=3,
+        ge=0,
+        description="repetitions after failures of the machine: wall time, memory, disk full, truncated, unavailable",
+    )
+    calculation: int = Field(
+        default=1, ge=0, description="repetitions after failures of the calculation: not converged, crashed"
+    )
+    deaths: int = Field(default=3, ge=1, description="a job that so many workers did not survive is quarantined")
+    delay_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="pause before the first repetition after a failure of the machine, s; doubled for each further "
+        "one, an hour at most",
+    )
+
+
 class WorkerConfig(BaseModel):
     """The worker's local file: which calculators may run here, and how the worker takes jobs.
 
@@ -123,6 +149,14 @@ class WorkerConfig(BaseModel):
     )
     batch: int = Field(default=4, ge=1, description="jobs claimed at once")
     poll_seconds: float = Field(default=2.0, gt=0, description="pause before an empty queue is asked again, s")
+    retries: RetrySettings = Field(
+        default_factory=RetrySettings, description="how often a job is repeated before it is quarantined"
+    )
+    slots: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="by labeler, how many of its jobs may be under way at once, over all workers of the ledger, e.g. "
+        "`{vasp: 4}` for four licences; default: no limit",
+    )
     scratch: Path | None = Field(
         default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
     )

@@ -5,6 +5,7 @@ is one transaction, checked against the allowed transitions, and leaves a reason
 stored as opaque JSON, so the ledger knows no floor above it.
 """
 
+from alflow.ledger._claims import MAX_DEATHS
 from alflow.ledger._columns import CandidateColumn, ColumnKind
 from alflow.ledger._copy import CopyReport, copy_ledger
 from alflow.ledger._copy_files import CopyProgress
@@ -52,6 +53,7 @@ from alflow.ledger._worker import WorkerIdentity, is_alive
 __all__ = [
     "HELD_JOBS",
     "KEPT_CANDIDATES",
+    "MAX_DEATHS",
     "OPEN_JOBS",
     "ArtifactRow",
     "AttemptRow",

@@ -8,16 +8,17 @@ import time
 from pathlib import Path
 
 from alflow.labelers import programs_left
-from alflow.ledger import AttemptRow, Ledger, WorkerIdentity, is_alive
+from alflow.ledger import MAX_DEATHS, AttemptRow, Ledger, WorkerIdentity, is_alive
 
 GRACE_SECONDS = 5.0
 """Between asking a program to end and killing it."""
 
 
-def take_back_jobs(ledger: Ledger) -> list[int]:
+def take_back_jobs(ledger: Ledger, *, max_deaths: int = MAX_DEATHS) -> list[int]:
     """Queue the jobs of dead workers again, and end what those of this machine left running; return the job ids.
 
-    The process of a worker on this machine is seen to be gone at once; of another machine's the lease must run out.
+    The process of a worker on this machine is seen to be gone at once; of another machine's the lease must run out. A
+    job that ``max_deaths`` workers did not survive is quarantined.
     """
     me = WorkerIdentity.current()
     dead = [
@@ -27,7 +28,7 @@ def take_back_jobs(ledger: Ledger) -> list[int]:
         and attempt.pid_started is not None
         and not is_alive(attempt.pid, attempt.pid_started)
     ]
-    jobs = ledger.queue.reclaim_expired(dead=dead)
+    jobs = ledger.queue.reclaim_expired(max_deaths=max_deaths, dead=dead)
     if jobs:
         end_orphans(ledger)
     return jobs

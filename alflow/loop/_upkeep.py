@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alflow.ledger import Ledger
+from alflow.ledger import MAX_DEATHS, Ledger
 from alflow.loop._reaper import end_orphans, take_back_jobs
 
 _ATTEMPT = re.compile(r"attempt-\d+")
@@ -62,7 +62,7 @@ class UpkeepReport:
     bytes_freed: int
 
 
-def upkeep(ledger: Ledger, policy: UpkeepPolicy | None = None) -> UpkeepReport:
+def upkeep(ledger: Ledger, policy: UpkeepPolicy | None = None, *, max_deaths: int = MAX_DEATHS) -> UpkeepReport:
     """Look after a ledger while others work with it; repeat it as often as you like.
 
     Parameters
@@ -71,9 +71,11 @@ def upkeep(ledger: Ledger, policy: UpkeepPolicy | None = None) -> UpkeepReport:
         of any number of campaigns
     policy
         which files may be forgotten
+    max_deaths
+        a job that so many workers did not survive is quarantined; ``retries: deaths`` of the workers' files
     """
     policy = policy or UpkeepPolicy()
-    reclaimed = take_back_jobs(ledger)
+    reclaimed = take_back_jobs(ledger, max_deaths=max_deaths)
     ended = end_orphans(ledger)
     committees = 0
     if policy.keep_committees is not None:

@@ -167,7 +167,11 @@ class LabelWorker:
         if not theories:
             return []
         jobs = self._ledger.queue.claim(
-            self._identity, limit=limit, theories=sorted(theories), lease_seconds=self._config.lease_seconds
+            self._identity,
+            limit=limit,
+            theories=sorted(theories),
+            lease_seconds=self._config.lease_seconds,
+            max_deaths=self._config.retries.deaths,
         )
         with self._lock:
             self._held.update({job.job_id: job.fence for job in jobs})
@@ -229,9 +233,19 @@ class LabelWorker:
 
     def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> None:
         timings = {"seconds": seconds, "wall_seconds": seconds}
+        retries = self._config.retries
         try:
             state = self._patiently(
-                lambda: self._ledger.queue.fail(job.job_id, job.fence, failure.kind, failure.message, timings=timings)
+                lambda: self._ledger.queue.fail(
+                    job.job_id,
+                    job.fence,
+                    failure.kind,
+                    failure.message,
+                    max_infrastructure_retries=retries.machine,
+                    max_retries=retries.calculation,
+                    retry_delay=retries.delay_seconds,
+                    timings=timings,
+                )
             )
         except LeaseLostError:
             self._done["lost"] += 1
@@ -251,7 +265,7 @@ class LabelWorker:
         return {**result.evidence, "warnings": list(result.warnings), "files": list(result.files)}
 
     def _reclaim(self) -> None:
-        jobs = take_back_jobs(self._ledger)
+        jobs = take_back_jobs(self._ledger, max_deaths=self._config.retries.deaths)
         if jobs:
             self._report.note(f"{len(jobs)} jobs of silent workers taken back: {', '.join(map(str, jobs[:10]))}")
 

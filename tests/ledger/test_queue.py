@@ -242,6 +242,38 @@ def test_failures_of_the_machine_wait_longer_each_time(ledger: Ledger, jobs: lis
     assert 190 < -ledger.seconds_since(row.not_before) <= 200
 
 
+def test_the_pause_doubles_up_to_an_hour(ledger: Ledger, jobs: list[JobRow]) -> None:
+    waits = []
+    for _ in range(4):
+        [job] = ledger.queue.claim(WORKER, limit=1)
+        fail(ledger, job, FailureKind.TRUNCATED, retry_delay=700.0, max_infrastructure_retries=9)
+        row = ledger.queue.get(job.job_id)
+        assert row.not_before is not None
+        waits.append(-ledger.seconds_since(row.not_before))
+        ledger.queue.release([job.job_id])
+    assert waits == pytest.approx([700.0, 1400.0, 2800.0, 3600.0], abs=30.0)
+
+
+def test_failures_of_machine_and_calculation_have_separate_limits(ledger: Ledger, jobs: list[JobRow]) -> None:
+    kinds = [FailureKind.MEMORY, FailureKind.NOT_CONVERGED, FailureKind.WALL_TIME, FailureKind.CRASHED]
+    seen = []
+    for kind in kinds:
+        [job] = ledger.queue.claim(WORKER, limit=1)
+        assert job.job_id == jobs[0].id
+        seen.append(fail(ledger, job, kind, max_infrastructure_retries=2, max_retries=1, retry_delay=0.0))
+    assert seen == [JobState.RETRY_WAIT] * 3 + [JobState.QUARANTINED]
+    row = ledger.queue.get(jobs[0].id)
+    assert (row.infrastructure_failures, row.failures, row.deaths) == (2, 2, 0)
+
+
+def test_how_many_deaths_a_job_is_given_is_for_the_worker_to_say(ledger: Ledger, jobs: list[JobRow]) -> None:
+    [job] = ledger.queue.claim(WORKER, lease_seconds=600)
+    ledger.queue.start(job.job_id, job.fence)
+    ledger.queue.heartbeat([(job.job_id, job.fence)], -1.0)
+    assert job.job_id not in [j.job_id for j in ledger.queue.claim(OTHER, limit=9, max_deaths=1)]
+    assert ledger.queue.get(job.job_id).state == JobState.QUARANTINED
+
+
 def test_a_person_retries(ledger: Ledger, campaign: CampaignRow, jobs: list[JobRow]) -> None:
     [job] = ledger.queue.claim(WORKER, limit=1)
     with pytest.raises(TransitionError, match="release it first"):

@@ -64,6 +64,14 @@ def test_the_job_of_a_process_that_is_gone_is_taken_back_before_its_lease_ends(l
     assert "gone" in row.message
 
 
+def test_a_job_is_quarantined_after_as_many_deaths_as_the_worker_file_says(ledger: Ledger) -> None:
+    job = queued(ledger)
+    [claimed] = ledger.queue.claim(gone(), lease_seconds=3600)
+    ledger.queue.start(claimed.job_id, claimed.fence)
+    assert take_back_jobs(ledger, max_deaths=1) == [job]
+    assert ledger.queue.get(job).state == JobState.QUARANTINED
+
+
 def test_living_workers_and_those_elsewhere_keep_their_jobs(ledger: Ledger) -> None:
     job = queued(ledger)
     ledger.queue.claim(WorkerIdentity.current(), lease_seconds=3600)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from alflow.errors import FailureKind, LabelFailure
+from alflow.labelers import Labeler, RetrySettings
 from alflow.ledger import AttemptState, JobState
 from alflow.loop import CampaignContext, LabelWorker, plain_call, run
 from alflow.structures import Structure
@@ -23,6 +25,16 @@ class Stops:
         if self.calls == 2:
             raise KeyboardInterrupt
         return self.labeler.label(structure, directory)
+
+
+class Fails:
+    """A labeler that fails in one way."""
+
+    def __init__(self, kind: FailureKind) -> None:
+        self.kind = kind
+
+    def label(self, structure: Structure, directory: Path) -> Any:
+        raise LabelFailure(self.kind, "it went wrong")
 
 
 @pytest.fixture
@@ -61,3 +73,18 @@ def test_an_interrupted_worker_gives_its_jobs_back(
     attempts = [a.state for job in jobs for a in queued.ledger.queue.attempts(job.id)]
     assert attempts == [AttemptState.DONE, AttemptState.RELEASED, AttemptState.RELEASED]
     assert all(job.deaths == 0 for job in jobs)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.MEMORY, FailureKind.NOT_CONVERGED])
+def test_the_worker_file_says_how_often_a_job_is_repeated(queued: CampaignContext, kind: FailureKind) -> None:
+    retries = RetrySettings(machine=2, calculation=0, delay_seconds=0.0)
+    config = queued.worker.model_copy(update={"retries": retries, "batch": 1})
+    jobs = queued.ledger.queue.list(queued.campaign_id)
+    worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: cast("Labeler", Fails(kind))})
+    summary = worker.run(max_jobs=3)
+    attempts = [job.attempts for job in queued.ledger.queue.list(queued.campaign_id, [JobState.QUARANTINED])]
+    if kind.infrastructure:
+        assert (summary.retried, summary.failed, attempts) == (2, 1, [3])
+    else:
+        assert (summary.retried, summary.failed, attempts) == (0, 3, [1, 1, 1])
+    assert len(jobs) > 3
