@@ -93,7 +93,9 @@ def import_(
     files: LabelFiles,
     theory: Annotated[
         str,
-        typer.Option("--theory", metavar="NAME", help="The theory that you declare them to be of.", show_default=False),
+        typer.Option(
+            "--theory", metavar="THEORY", help="The theory that you declare them to be of.", show_default=False
+        ),
     ],
     table: Annotated[
         Path | None,
@@ -166,9 +168,9 @@ def import_(
 
 
 def _declared_theory(ctx: CampaignContext, name: str) -> TheoryRow:
-    """Return the theory of a name; the campaign's own also goes by its labeler where the campaign gave it no name."""
+    """Return the theory that a person names; the campaign's own also goes by its labeler where it has no name."""
     own = ctx.theory
-    return own if name == (own.name or own.labeler) else ctx.ledger.theories.get(name)
+    return own if name == (own.name or own.labeler) else ctx.ledger.theories.find(name)
 
 
 def read_frames(paths: Sequence[str]) -> Iterator[tuple[Atoms, str]]:

@@ -52,8 +52,8 @@ def select_theory(connection: Connection, key: int | str) -> AnyRow:
     if row is None:
         names = [name for name in connection.scalars(select(t.Theory.name)) if name]
         near = difflib.get_close_matches(str(key), names, n=3) or sorted(names)[:5]
-        known = f"; there is {', '.join(near)}" if near else "; the ledger holds no named theory yet"
-        raise NotFoundError(f"no theory {key!r} in the ledger{known}")
+        known = f"; there is {', '.join(near)}" if near else ""
+        raise NotFoundError(f"no theory {key!r} in the ledger{known}; `alflow theory ls` shows all of them")
     return row
 
 

@@ -221,6 +221,14 @@ def test_what_is_refused_at_once(alflow: Run, campaign: Campaign) -> None:
     assert len(imported(campaign)) == before
 
 
+def test_a_theory_goes_by_the_beginning_of_its_fingerprint(alflow: Run, campaign: Campaign) -> None:
+    write_deepmd(Path("data"), [alloy(1)])
+    [theory] = alflow("theory", "ls", "--json").json()
+    assert alflow("import", "data", "--theory", theory["fingerprint"][:12], "--json").json()["taken"] == 1
+    error = alflow("import", "data", "--theory", "nothing-like-it", code=1).stderr
+    assert "`alflow theory ls` shows all of them" in " ".join(error.split())
+
+
 def test_nothing_usable_is_an_error_that_names_the_first(alflow: Run, campaign: Campaign) -> None:
     write_deepmd(Path("data"), [alloy(1)])
     Path("data/type_map.raw").unlink()
