@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from alflow.errors import ConfigError
 from alflow.labelers._command_settings import TemplateSettings
@@ -161,6 +161,18 @@ class WorkerConfig(BaseModel):
         default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
     )
     keep_files: bool = Field(default=True, description="keep the directory of a successful calculation")
+
+    @field_validator("slots")
+    @classmethod
+    def _labelers_exist(cls, slots: Mapping[str, int]) -> Mapping[str, int]:
+        # a mistyped name would limit nothing, and be noticed by the licence server only
+        from alflow.labelers._registry import labeler_names
+
+        known = labeler_names() if slots else ()
+        for name in slots:
+            if name not in known:
+                raise ValueError(unknown_name("labeler", name, known, otherwise="others come with packages"))
+        return slots
 
     def program(self, name: str) -> ProgramSettings:
         """Return an entry of ``programs``; raises ConfigError where there is none of that name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, String, insert, literal, or_, select, update
+from sqlalchemy import BigInteger, Connection, String, func, insert, literal, or_, select, update
 
 from alflow.errors import FailureKind, LeaseLostError
 from alflow.ledger import _tables as t
@@ -18,6 +18,7 @@ from alflow.ledger._events import as_ranges, record
 from alflow.ledger._jobs import change_job, close_attempt, lock_jobs, move_requesting, release_job, select_jobs
 from alflow.ledger._labels import find_accepted, insert_label, label_row
 from alflow.ledger._rows import ClaimedJob, LabelRow
+from alflow.ledger._standing import under_way
 from alflow.ledger._states import HELD_JOBS, AttemptState, CandidateState, JobState, LabelKind
 from alflow.ledger._structures import load_geometries
 from alflow.ledger._types import AnyRow, plain
@@ -28,6 +29,7 @@ MAX_DEATHS = 3
 """A job that so many workers did not survive is quarantined."""
 MAX_WAIT_SECONDS = 3600.0
 """The pause before a repetition doubles no further."""
+_CLAIMING = 0x636C61696D  # "claim": one at a time counts the slots that are taken, on PostgreSQL
 #: verdicts about the structure itself, which no repetition changes
 _FINAL = frozenset({FailureKind.REFUSED, FailureKind.INCONSISTENT, FailureKind.IMPLAUSIBLE})
 _HELD = [str(state) for state in HELD_JOBS]
@@ -47,6 +49,7 @@ class Claims:
         theories: Sequence[int] | None = None,
         lease_seconds: float = 60.0,
         max_deaths: int = MAX_DEATHS,
+        slots: Mapping[str, int] | None = None,
     ) -> list[ClaimedJob]:
         """Take up to ``limit`` jobs, highest priority first, each with an attempt and a new fence.
 
@@ -60,16 +63,17 @@ class Claims:
             how long the jobs stay with this worker without a heartbeat, by the database's clock
         max_deaths
             a job that so many workers did not survive is quarantined instead
+        slots
+            by labeler, how many of its jobs may be under way at once with all workers together; claims that give some
+            wait for each other on PostgreSQL, others do not
         """
         with self._database.write(durable=False) as connection:
+            if slots and not self._database.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_CLAIMING)))
             time = now(connection)
             self._reclaim(connection, time, max_deaths)
             self._wake(connection, time)
-            query = select(t.Job.id, t.Job.fence, t.Job.attempts, t.Job.structure_id, t.Job.theory_id)
-            query = query.where(t.Job.state == JobState.QUEUED).order_by(t.Job.precedence, t.Job.id).limit(limit)
-            if theories is not None:
-                query = query.where(t.Job.theory_id.in_(list(theories)))
-            jobs = connection.execute(query.with_for_update(skip_locked=True)).all()
+            jobs = _next_jobs(connection, limit, theories, slots)
             if not jobs:
                 return []
             ids = [job.id for job in jobs]
@@ -377,6 +381,32 @@ class Claims:
             return None
         label = find_accepted(connection, job.structure_id, job.theory_id)
         return None if label is None else label_row(label)
+
+
+def _next_jobs(
+    connection: Connection, limit: int, theories: Sequence[int] | None, slots: Mapping[str, int] | None
+) -> Sequence[AnyRow]:
+    """The jobs to be claimed, in their order; of labelers with slots no more than are free."""
+    columns = (t.Job.id, t.Job.fence, t.Job.attempts, t.Job.structure_id, t.Job.theory_id, t.Job.precedence)
+    queued = select(*columns).where(t.Job.state == JobState.QUEUED).order_by(t.Job.precedence, t.Job.id)
+    queued = queued.with_for_update(skip_locked=True)
+    if theories is not None:
+        queued = queued.where(t.Job.theory_id.in_(list(theories)))
+    if not slots:
+        return connection.execute(queued.limit(limit)).all()
+    limited: dict[str, list[int]] = {labeler: [] for labeler in slots}
+    for number, labeler in connection.execute(
+        select(t.Theory.id, t.Theory.labeler).where(t.Theory.labeler.in_(list(slots)))
+    ):
+        limited[labeler].append(number)
+    counted = [number for numbers in limited.values() for number in numbers]
+    found = list(connection.execute(queued.where(t.Job.theory_id.not_in(counted)).limit(limit)))
+    taken = under_way(connection, list(slots))
+    for labeler, numbers in limited.items():
+        free = slots[labeler] - taken.get(labeler, 0)
+        if free > 0 and numbers:
+            found += connection.execute(queued.where(t.Job.theory_id.in_(numbers)).limit(min(free, limit)))
+    return sorted(found, key=lambda job: (job.precedence, job.id))[:limit]
 
 
 def _open_attempts(connection: Connection, jobs: Sequence[int], worker: WorkerIdentity, time: float) -> dict[int, int]:

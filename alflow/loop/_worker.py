@@ -132,7 +132,7 @@ class LabelWorker:
                 if allowed == 0:
                     break
                 self._patiently(self._reclaim)
-                limits = (self._config.batch, None if max_jobs is None else max_jobs - n_jobs, allowed)
+                limits = (self._batch(), None if max_jobs is None else max_jobs - n_jobs, allowed)
                 limit = min(limit for limit in limits if limit is not None)
                 jobs = self._patiently(partial(self._claim, limit))
                 if jobs:
@@ -162,6 +162,11 @@ class LabelWorker:
                 self._report.note(f"jobs of theory {theory.name or theory.id} are left to other workers: {error}")
         return self._labelers
 
+    def _batch(self) -> int:
+        """How many jobs are claimed at once: those that wait behind another one would hold slots without using them."""
+        slots = self._config.slots
+        return 1 if slots and any(labeler.name in slots for labeler in self.theories().values()) else self._config.batch
+
     def _claim(self, limit: int) -> Sequence[ClaimedJob]:
         theories = self.theories()
         if not theories:
@@ -172,6 +177,7 @@ class LabelWorker:
             theories=sorted(theories),
             lease_seconds=self._config.lease_seconds,
             max_deaths=self._config.retries.deaths,
+            slots=self._config.slots,
         )
         with self._lock:
             self._held.update({job.job_id: job.fence for job in jobs})

@@ -64,3 +64,14 @@ def test_an_import_path_is_a_dotted_name(tmp_path: Path, path: str) -> None:
     (tmp_path / "w.yaml").write_text(f"labelers:\n  x:\n    calculator: '{path}'\n")
     with pytest.raises(ConfigError, match=r"labelers\.x\.calculator"):
         load_worker_config(tmp_path / "w.yaml")
+
+
+def test_slots_name_labelers_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text("slots: {vasp: 4}\n")
+    assert load_worker_config(tmp_path / "w.yaml").slots == {"vasp": 4}
+    (tmp_path / "w.yaml").write_text("slots:\n  vsap: 4\n")
+    with pytest.raises(ConfigError, match=r"w\.yaml:1:1: slots: .*there is no labeler 'vsap': did you mean 'vasp'"):
+        load_worker_config(tmp_path / "w.yaml")
+    (tmp_path / "w.yaml").write_text("slots: {vasp: 0}\n")
+    with pytest.raises(ConfigError, match=r"slots\.vasp"):
+        load_worker_config(tmp_path / "w.yaml")

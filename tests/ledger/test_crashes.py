@@ -9,13 +9,15 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.synchronize import Event
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier, Event
 
 import pytest
 from sqlalchemy import func, select
 
 from alflow.errors import LeaseLostError
 from alflow.ledger import (
+    HELD_JOBS,
     CampaignRow,
     CandidateState,
     JobRow,
@@ -30,6 +32,7 @@ from alflow.structures import Properties
 
 LEASE = 0.6
 N_JOBS = 60
+SLOTS = 5
 
 
 @pytest.fixture
@@ -105,6 +108,44 @@ def test_every_job_is_labelled_exactly_once(
     assert labels == structures == done == counts[JobState.DONE]
     states = [row.state for row in ledger.pool.rows(ids)]
     assert states.count(CandidateState.LABELLED) == labels
+    assert check_ledger(url) == []
+
+
+def work_in_slots(url: str, seed: int, ready: Barrier, most: Synchronized[int]) -> None:
+    """Label in slots until the queue is empty, and look how many are taken while some are held."""
+    worker = WorkerIdentity.current(f"w{seed}")
+    with open_ledger(url, create=False) as ledger:
+        ready.wait(60)
+        while ledger.queue.open_jobs():
+            jobs = ledger.queue.claim(worker, limit=2, lease_seconds=60, slots={"emt": SLOTS})
+            counts = ledger.queue.counts()
+            with most.get_lock():
+                most.value = max(most.value, sum(counts[state] for state in HELD_JOBS))
+            time.sleep(0.03 if jobs else 0.01)
+            for job in jobs:
+                ledger.queue.complete(job.job_id, job.fence, Properties(energy=1.0), {})
+
+
+@pytest.mark.integration
+def test_eight_workers_never_take_more_slots_than_there_are(
+    server: ForkServerContext,
+    ledger: Ledger,
+    url: str,
+    add: Callable[..., list[int]],
+    enqueue: Callable[[list[int]], list[JobRow]],
+) -> None:
+    ids = add(N_JOBS, CandidateState.SELECTED)
+    with ledger.write():
+        enqueue(ids)
+    ready, most = server.Barrier(8), server.Value("i", 0)
+    workers = [server.Process(target=work_in_slots, args=(url, seed, ready, most)) for seed in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    assert most.value == SLOTS
+    assert ledger.queue.counts()[JobState.DONE] == N_JOBS
     assert check_ledger(url) == []
 
 

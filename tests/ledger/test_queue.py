@@ -274,6 +274,29 @@ def test_how_many_deaths_a_job_is_given_is_for_the_worker_to_say(ledger: Ledger,
     assert ledger.queue.get(job.job_id).state == JobState.QUARANTINED
 
 
+def test_slots_limit_a_labeler_and_leave_the_others(
+    ledger: Ledger, theory: TheoryRow, add: Callable[..., list[int]], enqueue: Enqueue
+) -> None:
+    other = ledger.theories.register("dft", "vasp", {}, "vasp 6.4", {}, "f" * 64)
+    ids = add(6, CandidateState.SELECTED)
+    cheap = [job.id for job in enqueue(ids[:2])]
+    dear = [
+        ledger.queue.enqueue(ledger.pool.get(i).structure_id, other.id, i, priority=1.0 if i == ids[5] else 0.0).id
+        for i in ids[2:]
+    ]
+    slots = {"vasp": 2, "espresso": 1}
+    first = ledger.queue.claim(WORKER, limit=9, slots=slots)
+    # the most urgent first, then in the order in which they came, at most two of the labeler
+    assert [j.job_id for j in first] == [dear[3], *cheap, dear[0]]
+    assert ledger.queue.claim(OTHER, limit=9, slots=slots) == []
+    assert [j.job_id for j in ledger.queue.claim(OTHER, limit=9, slots={"vasp": 3})] == [dear[1]]
+    ledger.queue.complete(first[0].job_id, first[0].fence, ENERGY, {})
+    assert ledger.queue.claim(OTHER, limit=9, slots=slots) == []
+    fail(ledger, first[3], FailureKind.REFUSED)
+    assert ledger.queue.claim(OTHER, limit=9, theories=[theory.id], slots=slots) == []
+    assert [j.job_id for j in ledger.queue.claim(OTHER, limit=9, theories=[other.id], slots=slots)] == [dear[2]]
+
+
 def test_a_person_retries(ledger: Ledger, campaign: CampaignRow, jobs: list[JobRow]) -> None:
     [job] = ledger.queue.claim(WORKER, limit=1)
     with pytest.raises(TransitionError, match="release it first"):

@@ -88,3 +88,18 @@ def test_the_worker_file_says_how_often_a_job_is_repeated(queued: CampaignContex
     else:
         assert (summary.retried, summary.failed, attempts) == (0, 3, [1, 1, 1])
     assert len(jobs) > 3
+
+
+def test_a_worker_holds_no_more_slots_than_it_uses(queued: CampaignContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    claim = queued.ledger.queue.claim
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        limits.append((kwargs["limit"], kwargs["slots"]))
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(queued.ledger.queue, "claim", watched)
+    for slots in ({"emt": 3}, {"vasp": 3}):
+        config = queued.worker.model_copy(update={"slots": slots, "batch": 2})
+        LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}).run(max_jobs=2)
+    assert limits == [(1, {"emt": 3}), (1, {"emt": 3}), (2, {"vasp": 3})]
