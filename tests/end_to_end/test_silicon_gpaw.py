@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,14 +33,18 @@ FOLDER = ROOT / "examples" / "silicon-gpaw"
 
 
 @pytest.fixture(scope="module")
-def properties() -> ModuleType:
+def properties() -> Iterator[ModuleType]:
+    """The script, with its folder on the path as where it is started."""
     spec = importlib.util.spec_from_file_location("silicon_properties", FOLDER / "properties.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        patch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        yield module
+        del sys.modules["mechanics"]
 
 
 def tersoff() -> Calculator:
