@@ -24,7 +24,7 @@ STRETCH = 0.01
 SHEAR = 0.01
 """Tensor component yz of the shear; the engineering strain is twice as much."""
 F_MAX = 0.001
-"""Largest force on an atom that counts as relaxed, eV/Å; ten times as much leaves more than 1 GPa of C44 in the dark."""
+"""Largest force on an atom that counts as relaxed, eV/Å; ten times as much leaves C44 uncertain by more than 1 GPa."""
 
 
 @dataclass(frozen=True, kw_only=True)
