@@ -6,12 +6,14 @@ not installed. ``python keeper.py [FILE]`` in the directory of the calculation r
     {"command": ["mpirun", "-np", "4", "pw.x"], "stdin": "pw.in", "stdout": "pw.out", "stderr": "pw.err",
      "environment": {"OMP_NUM_THREADS": "1"}, "wall_seconds": 3600, "memory_bytes": null, "disk_bytes": 1000000}
 
-writes ``running.json`` when the program runs and ``ended.json`` when it has ended, each whole or not at all. The
+writes ``running.json`` when the program runs and ``ended.json`` when it has ended, each whole or not at all, into room on
+the disk that is taken before anything starts; where there is none, nothing is started and the exit code is 28. The
 program is ended when its time or memory is used up, when the keeper is told to (SIGTERM, SIGINT), and when whoever
 started the keeper is gone: the keeper's standard input, a pipe that its parent holds, is then at its end.
 """
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -28,10 +30,20 @@ GRACE_SECONDS = 5.0
 """Between asking a program to end and killing it."""
 POLL_SECONDS, LOOK_SECONDS = 0.5, 3.0
 """Between two looks whether it has ended, and at its memory; quicker at the start."""
+NO_ROOM = errno.ENOSPC
+"""Exit code where the disk has no room for a record of what is started: nothing is."""
+RECORD_BYTES = 4096
+FULL_BYTES = 1 << 20
+"""A disk with less room than this is full, whatever limit it is watched for."""
 
 
 def main() -> int:
-    """Run the program of this directory to its end; 0 once that is written down."""
+    """Run the program of this directory to its end; 0 once that is written down, NO_ROOM where it could not be."""
+    try:
+        for name in (RUNNING, ENDED):
+            reserve(name)
+    except OSError as error:
+        return NO_ROOM if is_full(error) else 1
     run = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else RUN).read_text(encoding="utf-8"))
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -47,12 +59,16 @@ def main() -> int:
                 run["command"], stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
             )
     except OSError as error:
-        kind = "disk_full" if error.errno == 28 else "not_started"
+        kind = "disk_full" if is_full(error) else "not_started"
         finish(kind, started, begin, message=f"{run['command'][0]}: {error.strerror or error}")
         return 0
     write(RUNNING, {"pid": program.pid, "session": program.pid, "keeper": os.getpid(), "started": started})
     reason, peak = watch(program, run, begin, told)
-    finish(reason, started, begin, returncode=program.returncode, peak_bytes=peak)
+    more: dict[str, object] = {"returncode": program.returncode, "peak_bytes": peak}
+    if reason == "exited" and shutil.disk_usage(".").free < FULL_BYTES:
+        # it may not even have had the room to say so
+        reason, more["message"] = "disk_full" if program.returncode else reason, "the disk was full when it ended"
+    finish(reason, started, begin, **more)
     return 0
 
 
@@ -148,17 +164,32 @@ def end_what_runs_in(folder: Path) -> None:
             end_session(int(running["session"]))
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error says that the disk, or the user's share of it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 def finish(reason: str, started: float, begin: float, **more: object) -> None:
     """Write how the program ended."""
     write(ENDED, {"reason": reason, "started": started, "seconds": time.monotonic() - begin, **more})
-    Path(RUNNING).unlink(missing_ok=True)
+    for name in (RUNNING, f"{RUNNING}.partial"):
+        Path(name).unlink(missing_ok=True)
+
+
+def reserve(name: str) -> None:
+    """Take the room for a record."""
+    with Path(f"{name}.partial").open("wb") as stream:
+        stream.write(b" " * RECORD_BYTES)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write(name: str, content: dict[str, object]) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON whole or not at all, into the room that was reserved for it."""
     partial = Path(f"{name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream)
+    with partial.open("r+b") as stream:
+        stream.write(json.dumps(content).encode())
+        stream.truncate()
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(name)

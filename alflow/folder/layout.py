@@ -1,6 +1,7 @@
 """Names, hashes and records in a folder of jobs; both sides use them."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ JOB, WORKER, HEARTBEAT, RESULT, REASON = "job.json", "worker.json", "heartbeat",
 LOCAL_RUN = "run.local.json"
 """What the machine that computes has made of ``run.json``: its own command and limits."""
 VERSION = 1
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where a disk is full, or a user's share of it."""
 
 Manifest = dict[str, list[Any]]
 
@@ -54,6 +57,17 @@ def manifest(folder: Path, *, without: frozenset[str] = frozenset()) -> Manifest
         if path.is_file() and not path.is_symlink() and name not in without and not name.endswith(".partial"):
             found[name] = [path.stat().st_size, digest(path)]
     return found
+
+
+def files_of(record: dict[str, Any] | None) -> Manifest | None:
+    """The manifest in a record; None where there is none, or something that is no manifest."""
+    files = None if record is None else record.get("files")
+    if not isinstance(files, dict):
+        return None
+    for entry in files.values():
+        if not (isinstance(entry, list) and [type(value) for value in entry] == [int, str]):
+            return None
+    return files
 
 
 def differences(folder: Path, wanted: Manifest) -> list[str]:

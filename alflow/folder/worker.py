@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import random
 import secrets
@@ -26,6 +27,7 @@ from alflow.folder.layout import (
     HEARTBEAT,
     JOB,
     LOCAL_RUN,
+    NO_ROOM,
     OPEN,
     REASON,
     RESULT,
@@ -33,7 +35,9 @@ from alflow.folder.layout import (
     VERSION,
     WORKER,
     FolderError,
+    Manifest,
     differences,
+    files_of,
     last_run,
     make,
     manifest,
@@ -45,6 +49,8 @@ from alflow.folder.layout import (
 
 PROGRAMS_FILE = "alflow-label.toml"
 BEAT_SECONDS = 15.0
+POLL_SECONDS = 2.0
+"""Between two looks for a job, where none waits."""
 _OWN = frozenset({WORKER, HEARTBEAT, RESULT})
 
 _HELP = f"""\
@@ -168,12 +174,14 @@ class Worker:
                 self._say(f"{'a job' if job is None else _plain(job)} was given to somebody else meanwhile")
                 continue
             except OSError as error:  # a full disk, a quota: the next job would meet it too
+                if job is not None and error.errno in NO_ROOM:
+                    self._tell_disk_full(job, error)
                 raise FolderError(f"{self.folder} cannot be written to: {error}") from error
             if job is not None:
                 continue
             if time.monotonic() - last >= idle:
                 break
-            time.sleep(min(2.0, max(idle / 20, 0.05)))
+            time.sleep(min(POLL_SECONDS, max(idle / 20, 0.05)))
         for name, reason in sorted(self._left.items()):
             self._say(f"{name} is left to others: {reason}")
         self._say(f"{self.done} jobs computed")
@@ -197,8 +205,12 @@ class Worker:
                 continue
             taken = self.folder / TAKEN / taken_name(job.name, self.name)
             if move(job, taken):
-                (taken / HEARTBEAT).touch()
-                write_json(taken / WORKER, {"worker": self.name, "taken": time.time()})
+                try:
+                    (taken / HEARTBEAT).touch()
+                    write_json(taken / WORKER, {"worker": self.name, "taken": time.time()})
+                except OSError:
+                    move(taken, job)
+                    raise
                 self._left.pop(job.name, None)
                 return taken
         return None
@@ -206,10 +218,11 @@ class Worker:
     def _execute(self, job: Path) -> None:
         record = read_json(job / JOB)
         run = last_run(job)
-        if record is None or run is None or record.get("version") != VERSION or "files" not in record:
+        files = files_of(record)
+        if record is None or run is None or record.get("version") != VERSION or files is None:
             self._refuse(job, [f"{JOB} is missing, damaged or of another version"])
             return
-        wrong = differences(job, record["files"])
+        wrong = differences(job, files)
         if wrong:
             self._refuse(job, wrong)
             return
@@ -229,7 +242,7 @@ class Worker:
         found = self._keep(run)
         try:
             if found is None or found["reason"] == "not_started":
-                self._give_back(job, record)
+                self._give_back(job, files)
                 if found is not None:
                     words = f"{local['command'][0]} could not be started: {found.get('message', '')}"
                     raise FolderError(f"{words}; mend {PROGRAMS_FILE}. {name} waits for another worker")
@@ -259,6 +272,8 @@ class Worker:
         process.stdin.close()
         process.wait()
         ended = read_json(run / keeper.ENDED)
+        if ended is None and process.returncode == keeper.NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run))
         if ended is None:
             keeper.end_what_runs_in(run)
             ended = {"reason": "keeper_gone", "seconds": 0.0}
@@ -283,11 +298,33 @@ class Worker:
             stop.set()
             thread.join()
 
-    def _give_back(self, job: Path, record: dict[str, Any]) -> None:
+    def _give_back(self, job: Path, files: Manifest) -> None:
         """Put a job back as it came: everything that the program left is removed."""
         if not job.exists():
             raise FileNotFoundError(job)
-        wanted = set(record["files"]) | {JOB}
+        self._remove_outputs(job, files)
+        # a program may have written over an input: then it is no longer the job that came
+        wrong = differences(job, files)
+        if wrong:
+            self._refuse(job, wrong)
+        elif move(job, self.folder / OPEN / _plain(job)):
+            self._say(f"{_plain(job)} is given back")
+
+    def _tell_disk_full(self, job: Path, error: OSError) -> None:
+        """Say how the job ended; what the program left is removed, to have the room for that."""
+        files, run = files_of(read_json(job / JOB)), last_run(job)
+        if files is None or run is None:
+            return
+        with contextlib.suppress(OSError):  # no room all the same: its server will see that nobody works at it
+            self._remove_outputs(job, files)
+            write_json(run / keeper.ENDED, {"reason": "disk_full", "message": error.strerror or str(error)})
+            write_json(job / RESULT, {"version": VERSION, "worker": self.name, "files": manifest(job, without=_OWN)})
+            if move(job, self.folder / DONE / _plain(job)):
+                self._say(f"{_plain(job)}: disk_full")
+
+    @staticmethod
+    def _remove_outputs(job: Path, files: Manifest) -> None:
+        wanted = set(files) | {JOB}
         for path in sorted(job.rglob("*"), reverse=True):
             if path.relative_to(job).as_posix() in wanted:
                 continue
@@ -296,12 +333,6 @@ class Worker:
                     path.rmdir()
             else:
                 path.unlink(missing_ok=True)
-        # a program may have written over an input: then it is no longer the job that came
-        wrong = differences(job, record["files"])
-        if wrong:
-            self._refuse(job, wrong)
-        elif move(job, self.folder / OPEN / _plain(job)):
-            self._say(f"{_plain(job)} is given back")
 
     def _refuse(self, job: Path, wrong: list[str]) -> None:
         write_json(job / REASON, {"worker": self.name, "reason": "; ".join(wrong[:5])})
