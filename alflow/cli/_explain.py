@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from alflow.cli._output import clock, duration, plural
 from alflow.errors import ConfigError, TheoryError
+from alflow.folder.outputs import find_outputs
 from alflow.labelers import WorkerConfig, labeler_for_theory, logs_in
 from alflow.ledger import HELD_JOBS, OPEN_JOBS, AttemptState, CampaignState, JobState, WorkerIdentity, is_alive
-from alflow.loop import find_outputs
 
 if TYPE_CHECKING:
     from alflow.ledger import AttemptRow, JobStanding, Ledger, QueueStanding, RequestRow, TheoryRow

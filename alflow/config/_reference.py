@@ -22,6 +22,7 @@ from alflow.labelers import (
     EmtLabeler,
     EspressoLabeler,
     GpawLabeler,
+    OutputSettings,
     ProgramSettings,
     ReplayLabeler,
     RetrySettings,
@@ -84,6 +85,7 @@ def reference_markdown() -> str:
     parts += [_WORKER, _section(WorkerConfig, None), _section(CalculatorSettings, "`labelers.NAME`")]
     parts.append(_section(ProgramSettings, "`programs.NAME`"))
     parts.append(_section(RetrySettings, "`retries`"))
+    parts.append(_section(OutputSettings, "`outputs`"))
     parts.append(_section(TemplateSettings, "`templates.NAME`"))
     parts += [_section(model, f"`templates.NAME.{key}`", level=4) for key, model in _sections(TemplateSettings)]
     return "".join(parts)

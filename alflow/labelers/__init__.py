@@ -35,6 +35,7 @@ from alflow.labelers._vasp_run import VaspRun, VaspStep
 from alflow.labelers._vasp_settings import VaspSettings
 from alflow.labelers._worker import (
     CalculatorSettings,
+    OutputSettings,
     ProgramSettings,
     RetrySettings,
     WorkerConfig,
@@ -70,6 +71,7 @@ __all__ = [
     "Labeler",
     "Moments",
     "Noise",
+    "OutputSettings",
     "ProgramLabeler",
     "ProgramSettings",
     "RawOutcome",

@@ -153,7 +153,6 @@ class EspressoLabeler(ProgramLabeler):
 
         That the text ends with JOB DONE proves nothing: pw.x writes it after a failed cycle, too.
         """
-        _remove_bulk(folder)
         text = read_text(folder / _OUTPUT)
         if text.failure is not None:
             raise text.failure
@@ -179,11 +178,21 @@ class EspressoLabeler(ProgramLabeler):
 
     def explain(self, folder: Path, ended: Ended) -> LabelFailure | None:  # noqa: ARG002  uniform
         """What pw.x says of an error; what the machine says comes first where pw.x only repeats it."""
-        _remove_bulk(folder)
         failure = read_text(folder / _OUTPUT).failure
         if failure is None or failure.kind is not FailureKind.CRASHED:
             return failure
         return self._seen_in_output(folder) or failure
+
+    def discard(self, folder: Path) -> None:
+        """Remove wavefunctions and density, which are large, and the copies of pseudopotentials, which are known.
+
+        A finished run needs only its XML file.
+        """
+        kept = xml_file(folder)
+        for path in [*(folder / OUT).rglob("*"), *(folder / _PSEUDO).glob("*")]:
+            if path.is_file() and path != kept:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
@@ -388,12 +397,3 @@ class EspressoLabeler(ProgramLabeler):
                 "suggests"
             )
         return tuple(found)
-
-
-def _remove_bulk(folder: Path) -> None:
-    """Wavefunctions and density are large, copies of pseudopotentials known; a finished run needs only its XML file."""
-    kept = xml_file(folder)
-    for path in [*(folder / OUT).rglob("*"), *(folder / _PSEUDO).glob("*")]:
-        if path.is_file() and path != kept:
-            with contextlib.suppress(OSError):
-                path.unlink()

@@ -150,6 +150,9 @@ class ProgramLabeler(JudgedLabeler):
         """The cause of an end that this code's outputs tell better than the keeper; None where they do not."""
         return None
 
+    def discard(self, folder: Path) -> None:
+        """Remove what a run that ended, in whatever way, leaves behind and nobody reads: wavefunctions, densities."""
+
     # -- the four steps ----------------------------------------------------------------------------------------------
 
     def prepare(self, structure: Structure, directory: Path) -> None:
@@ -326,6 +329,7 @@ class ProgramLabeler(JudgedLabeler):
 
     def _outcome(self, structure: Structure, folder: Path, ended: Ended) -> RawOutcome:
         """What the program said, or the typed cause why it said nothing."""
+        self.discard(folder)
         if ended.reason != "exited":
             raise self._ended_early(folder, ended)
         if ended.returncode:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from alflow.errors import ConfigError
 from alflow.labelers._command_settings import TemplateSettings
@@ -122,6 +122,38 @@ class RetrySettings(BaseModel):
     )
 
 
+class OutputSettings(BaseModel):
+    """What is kept of the directory of a calculation, once its label or failure is stored.
+
+    `keep`: all, as it is. `prune`: without wavefunctions, densities and other large binary files; inputs and text
+    outputs stay. `compress`: all of it in one archive `attempt-1.tar.gz` in the place of the directory. `remove`:
+    nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labelled: Literal["keep", "prune", "compress", "remove"] = Field(
+        default="keep", description="of calculations that gave a label"
+    )
+    failed: Literal["keep", "prune", "compress"] = Field(
+        default="keep", description="of failed ones, of which what explains the failure always stays"
+    )
+    prune_above_mb: float = Field(
+        default=1.0, ge=0, description="`prune` removes other binary files that are larger, 10⁶ bytes"
+    )
+    compress_up_to_gb: float = Field(
+        default=2.0, ge=0, description="larger directories are pruned before they are compressed, 10⁹ bytes"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        # what explains a failure is never removed
+        return {"labelled": given, "failed": "prune" if given == "remove" else given}
+
+
 class WorkerConfig(BaseModel):
     """The worker's local file: which calculators may run here, and how the worker takes jobs.
 
@@ -160,7 +192,25 @@ class WorkerConfig(BaseModel):
     scratch: Path | None = Field(
         default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
     )
-    keep_files: bool = Field(default=True, description="keep the directory of a successful calculation")
+    outputs: OutputSettings = Field(
+        default_factory=OutputSettings,
+        description="what is kept of the directories of calculations: `keep`, `prune`, `compress` or `remove` for all, "
+        "or a section. The earlier `keep_files: true` means `keep`, `keep_files: false` means "
+        "`{labelled: remove, failed: keep}`",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_files(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "keep_files" not in given:
+            return given
+        rest = {name: value for name, value in given.items() if name != "keep_files"}
+        keep = given["keep_files"]
+        if keep not in (True, False):
+            raise ValueError(f"keep_files: {keep!r} is neither true nor false; `outputs` says what is kept")
+        if "outputs" in rest:
+            raise ValueError("keep_files and outputs say the same thing: leave keep_files out")
+        return {**rest, "outputs": "keep" if keep else {"labelled": "remove", "failed": "keep"}}
 
     @field_validator("slots")
     @classmethod

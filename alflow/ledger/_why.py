@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from alflow.errors import NotFoundError
+from alflow.folder.outputs import find_outputs
 from alflow.ledger import _tables as t
 from alflow.ledger._candidates import CANDIDATE, CANDIDATES, candidate_rows
 from alflow.ledger._engine import table_columns
@@ -236,11 +237,15 @@ def _jobs(connection: Connection, candidate: CandidateRow, facts: dict[str, Any]
             {
                 "job": job.id,
                 "state": job.state,
-                "attempts": [{"worker": a.worker, "state": a.state, "error": a.error_kind} for a in attempts],
+                "attempts": [
+                    {"worker": a.worker, "state": a.state, "error": a.error_kind, "directory": a.directory}
+                    for a in attempts
+                ],
             }
         )
         for number, attempt in enumerate(attempts, start=1):
-            yield _attempt(number, attempt)
+            place = None if attempt.directory is None else find_outputs(attempt.directory)
+            yield _attempt(number, attempt) + ("" if place is None else f" Its outputs are in {place}.")
 
 
 def _standing(job: JobRow) -> str:

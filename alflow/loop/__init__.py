@@ -10,7 +10,6 @@ from alflow.loop._folder import FolderServer
 from alflow.loop._ingest import IngestReport
 from alflow.loop._limits import RunLimits
 from alflow.loop._locate import locate_campaign
-from alflow.loop._outputs import find_outputs
 from alflow.loop._people import (
     ImportedLabel,
     ImportOutcome,
@@ -46,7 +45,6 @@ __all__ = [
     "WorkUntil",
     "add_structures",
     "approve",
-    "find_outputs",
     "import_labels",
     "locate_campaign",
     "open_campaign",

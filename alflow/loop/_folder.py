@@ -329,7 +329,10 @@ class FolderServer(LabelWorker):
         """Read what was computed; False where its files are not all there yet."""
         directory = self._folder / DONE / name
         result = read_json(directory / RESULT)
-        wrong = [f"{RESULT} is missing or damaged"] if result is None else differences(directory, result["files"])
+        if result is None:
+            wrong = [f"{RESULT} is missing or damaged"]
+        else:
+            wrong = [] if result.get("arrived") else differences(directory, result["files"])
         if wrong:
             now = time.monotonic()
             flight.incomplete_since = flight.incomplete_since or now
@@ -341,6 +344,9 @@ class FolderServer(LabelWorker):
             )
             return True
         flight.incomplete_since = None
+        if result is not None and not result.get("arrived"):
+            # judging removes large files: whoever judges again must not miss them
+            write_json(directory / RESULT, {**result, "arrived": True})
         try:
             with typed_failures():
                 if flight.labeler.climb(directory):
@@ -350,11 +356,13 @@ class FolderServer(LabelWorker):
                 found = flight.labeler.parse(directory)
         except LabelFailure as failure:
             # out of the way first: the next attempt must not find it
-            self._keep(directory, flight.job, labelled=False)
-            self._close(name, failure)
+            self._keep(directory, flight.job)
+            if self._close(name, failure):
+                self._settle(self._directory(flight.job), labelled=False)
             return True
         if self._close(name, found):
-            self._keep(directory, flight.job, labelled=True)
+            self._keep(directory, flight.job)
+            self._settle(self._directory(flight.job), labelled=True)
         return True
 
     def _close(self, name: str, found: LabelResult | LabelFailure) -> bool:
@@ -388,11 +396,8 @@ class FolderServer(LabelWorker):
         with self._lock:
             self._held.pop(job.job_id, None)
 
-    def _keep(self, directory: Path, job: ClaimedJob, *, labelled: bool) -> None:
-        """Move what was computed to where other workers keep theirs, or remove it."""
-        if labelled and not self._config.keep_files:
-            shutil.rmtree(directory, ignore_errors=True)
-            return
+    def _keep(self, directory: Path, job: ClaimedJob) -> None:
+        """Move what was computed to where other workers keep theirs."""
         goal = self._directory(job)
         try:
             goal.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alflow.folder.outputs import find_outputs
 from alflow.ledger import MAX_DEATHS, Ledger
 from alflow.loop._reaper import end_orphans, take_back_jobs
 
@@ -98,9 +99,13 @@ def _forget_outputs(ledger: Ledger, days: float) -> int:
     for job_id, directory in ledger.queue.output_directories(before):
         path = Path(directory)
         # a worker makes job-7/attempt-1: anything else in the row is not ours to remove
-        if path.parent.name == f"job-{job_id}" and _ATTEMPT.fullmatch(path.name) and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-            removed += not path.exists()
+        found = find_outputs(path)
+        if found is not None and path.parent.name == f"job-{job_id}" and _ATTEMPT.fullmatch(path.name):
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+            removed += not found.exists()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
     return removed

@@ -7,7 +7,6 @@ would compute with other settings or another code is left to others.
 from __future__ import annotations
 
 import errno
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from alflow.errors import (
 from alflow.labelers import Labeler, LabelResult, WorkerConfig, labeler_for_theory
 from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
 from alflow.loop._outage import through_outage
+from alflow.loop._outputs import settle_outputs
 from alflow.loop._reaper import take_back_jobs
 from alflow.loop._reporter import Reporter, SilentReporter
 
@@ -224,20 +224,24 @@ class LabelWorker:
                 )
             )
         except LabelFailure as failure:
-            self._fail(job, failure, time.monotonic() - started)
+            if self._fail(job, failure, time.monotonic() - started):
+                self._settle(directory, labelled=False)
         except LeaseLostError:
             self._done["lost"] += 1
             self._report.note(f"job {job.job_id}: the lease was lost, its result is not stored")
         else:
             self._done["labelled"] += 1
-            if not self._config.keep_files:
-                shutil.rmtree(directory, ignore_errors=True)  # pruning only: the label is stored
+            self._settle(directory, labelled=True)
 
     def _label(self, labeler: Labeler, job: ClaimedJob, directory: Path) -> LabelResult:
         with typed_failures():
             return labeler.label(job.structure, directory)
 
-    def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> None:
+    def _settle(self, directory: Path, *, labelled: bool) -> None:
+        settle_outputs(directory, self._config.outputs, self._report, labelled=labelled)
+
+    def _fail(self, job: ClaimedJob, failure: LabelFailure, seconds: float) -> bool:
+        """Store a failure; False where the lease was lost."""
         timings = {"seconds": seconds, "wall_seconds": seconds}
         retries = self._config.retries
         try:
@@ -255,9 +259,10 @@ class LabelWorker:
             )
         except LeaseLostError:
             self._done["lost"] += 1
-            return
+            return False
         self._done["retried" if state is JobState.RETRY_WAIT else "failed"] += 1
         self._report.note(f"job {job.job_id} ({job.structure.formula}): {failure} → {state}")
+        return True
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return through_outage(call, self._report)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -146,6 +147,35 @@ def test_every_end_is_recognised_as_what_it_is(
         labeler(script, **limits).label(COPPER, tmp_path / "job")
     assert caught.value.kind is kind
     assert not processes_in(tmp_path)
+
+
+class LeavesScratch(Script):
+    """A code that writes wavefunctions, which nobody reads."""
+
+    def discard(self, folder: Path) -> None:
+        (folder / "scratch.dat").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("end", "limits"),
+    [
+        (GOOD, {}),
+        ("import sys; sys.exit('it crashed')", {}),
+        ("import time; time.sleep(60)", {"wall_seconds": 0.5}),
+        (
+            "held = bytearray(300_000_000); held[::4096] = b'x' * len(held[::4096]); __import__('time').sleep(60)",
+            {"memory_gb": 0.1},
+        ),
+    ],
+    ids=["good", "crashed", "wall_time", "memory"],
+)
+def test_large_scratch_goes_however_a_run_ends(tmp_path: Path, end: str, limits: dict[str, Any]) -> None:
+    made = LeavesScratch(ProgramSettings.model_validate({"command": [sys.executable], "free_disk_gb": 0.0, **limits}))
+    made.script = f"open('scratch.dat', 'wb').write(bytes(1000)); open('begun', 'w').close(); {end}"
+    with nullcontext() if end == GOOD else pytest.raises(LabelFailure):
+        made.label(COPPER, tmp_path / "job")
+    assert (tmp_path / "job" / "run-1" / "begun").exists()
+    assert not (tmp_path / "job" / "run-1" / "scratch.dat").exists()
 
 
 def test_what_a_launcher_leaves_behind_is_ended(tmp_path: Path) -> None:

@@ -66,6 +66,38 @@ def test_an_import_path_is_a_dotted_name(tmp_path: Path, path: str) -> None:
         load_worker_config(tmp_path / "w.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "labelled", "failed"),
+    [
+        ("batch: 2", "keep", "keep"),
+        ("keep_files: true", "keep", "keep"),
+        ("keep_files: false", "remove", "keep"),
+        ("outputs: compress", "compress", "compress"),
+        ("outputs: remove", "remove", "prune"),
+        ("outputs: {labelled: prune}", "prune", "keep"),
+    ],
+)
+def test_what_is_kept_of_calculations(tmp_path: Path, text: str, labelled: str, failed: str) -> None:
+    (tmp_path / "w.yaml").write_text(text)
+    outputs = load_worker_config(tmp_path / "w.yaml").outputs
+    assert (outputs.labelled, outputs.failed) == (labelled, failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("keep_files: perhaps", "neither true nor false"),
+        ("keep_files: true\noutputs: keep", "say the same thing"),
+        ("outputs: squash", "'squash' is not known; valid: keep, prune, compress, remove"),
+        ("outputs: {failed: remove}", r"w\.yaml:1:11: outputs\.failed"),
+    ],
+)
+def test_what_cannot_be_said_of_outputs(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "w.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load_worker_config(tmp_path / "w.yaml")
+
+
 def test_slots_name_labelers_that_exist(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text("slots: {vasp: 4}\n")
     assert load_worker_config(tmp_path / "w.yaml").slots == {"vasp": 4}

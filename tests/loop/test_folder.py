@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,13 @@ from ase.build import bulk
 from alflow.errors import ConfigError, FailureKind
 from alflow.folder import keeper
 from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest
-from alflow.labelers import EmtLabeler, EmtSettings, Labeler, WorkerConfig
+from alflow.folder.outputs import find_outputs
+from alflow.labelers import EmtLabeler, EmtSettings, Labeler, OutputSettings, WorkerConfig
 from alflow.ledger import CandidateState, JobState, Ledger, NewCandidate, open_ledger
 from alflow.loop import FolderServer, WorkUntil
 from alflow.structures import Structure
 from tests.folders import start_worker, write_programs
-from tests.labelers.test_program import GOOD, labeler
+from tests.labelers.test_program import GOOD, LeavesScratch, labeler
 
 SOON = 40.0
 
@@ -219,6 +221,50 @@ def test_the_next_server_takes_up_what_is_in_the_folder(
             kept = ledger.directory / "jobs" / f"job-{job}" / "attempt-2" / "run-1" / "out.json"
             assert before[f"job-{job}/run-1/out.json"][0] == kept.stat().st_size
             assert json.loads(kept.read_text())["energy"] == label.properties.energy
+
+
+def test_results_that_were_judged_once_are_not_missed_by_the_next_server(
+    ledger: Ledger, tmp_path: Path, programs: Path
+) -> None:
+    """Judging removes scratch; a lease that was lost meanwhile leaves the results to the next server."""
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    script = f"open('scratch.dat', 'wb').write(bytes(1000)); {GOOD}"
+
+    def made() -> LeavesScratch:
+        found = LeavesScratch(labeler().program)
+        found.script = script
+        return found
+
+    first = server(ledger, folder, made(), theory)
+    first._claim_folder()
+    first._place(first._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    assert (folder / DONE / "job-1" / "run-1" / "scratch.dat").exists()
+    ledger.queue.release([job])  # what the lease's end does
+    first._look()
+    assert not (folder / DONE / "job-1" / "run-1" / "scratch.dat").exists()
+    summary = server(ledger, folder, made(), theory).serve()
+    assert (summary.labelled, summary.retried) == (1, 0)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_outputs_are_compressed_when_they_come_back(ledger: Ledger, tmp_path: Path, programs: Path, good: bool) -> None:
+    [job], theory = queued(ledger, 1)
+    folder = tmp_path / "jobs"
+    made = labeler() if good else labeler("import sys; sys.exit('the lattice is upside down')")
+    serving = server(ledger, folder, made, theory)
+    serving._config = serving._config.model_copy(update={"outputs": OutputSettings.model_validate("compress")})
+    serving._claim_folder()
+    serving._place(serving._claim(1)[0])
+    start_worker(folder, programs).communicate(timeout=SOON)
+    serving._look()
+    [attempt] = ledger.queue.attempts(job)
+    assert attempt.directory is not None
+    found = find_outputs(attempt.directory)
+    assert found == ledger.directory / "jobs" / f"job-{job}" / "attempt-1.tar.gz"
+    with tarfile.open(found) as tar:
+        assert {"attempt-1/input.json", "attempt-1/run-1/ended.json"} <= set(tar.getnames())
 
 
 def test_what_was_stored_before_the_server_died_is_put_away(ledger: Ledger, tmp_path: Path, programs: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from alflow.errors import FailureKind, LabelFailure
-from alflow.labelers import Labeler, RetrySettings
+from alflow.folder.outputs import find_outputs
+from alflow.labelers import Labeler, OutputSettings, RetrySettings
 from alflow.ledger import AttemptState, JobState
-from alflow.loop import CampaignContext, LabelWorker, plain_call, run
+from alflow.loop import CampaignContext, LabelWorker, SilentReporter, UpkeepPolicy, plain_call, run, upkeep
 from alflow.structures import Structure
 
 
@@ -34,6 +36,9 @@ class Fails:
         self.kind = kind
 
     def label(self, structure: Structure, directory: Path) -> Any:
+        directory.mkdir(parents=True)
+        (directory / "said.txt").write_text("it went wrong")
+        (directory / "WAVECAR").write_bytes(bytes(1000))
         raise LabelFailure(self.kind, "it went wrong")
 
 
@@ -61,8 +66,8 @@ def test_an_interrupted_worker_gives_its_jobs_back(
         def interrupt(*_args: Any, **_kwargs: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("alflow.loop._worker.shutil.rmtree", interrupt)
-    config = queued.worker.model_copy(update={"batch": 3, "keep_files": False})
+        monkeypatch.setattr("alflow.loop._outputs.shutil.rmtree", interrupt)
+    config = queued.worker.model_copy(update={"batch": 3, "outputs": OutputSettings(labelled="remove")})
     worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: labeler})
     with pytest.raises(KeyboardInterrupt):
         worker.run()
@@ -103,3 +108,72 @@ def test_a_worker_holds_no_more_slots_than_it_uses(queued: CampaignContext, monk
         config = queued.worker.model_copy(update={"slots": slots, "batch": 2})
         LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}).run(max_jobs=2)
     assert limits == [(1, {"emt": 3}), (1, {"emt": 3}), (2, {"vasp": 3})]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labelled", "failed"),
+    [
+        ("keep", {"attempt-1/"}, {"WAVECAR", "said.txt"}),
+        ("prune", {"attempt-1/"}, {"pruned.json", "said.txt"}),
+        ("compress", {"attempt-1.tar.gz"}, {"WAVECAR", "said.txt"}),
+        ("remove", set(), {"pruned.json", "said.txt"}),
+    ],
+)
+def test_outputs_are_kept_as_the_worker_file_says(
+    queued: CampaignContext, outputs: str, labelled: set[str], failed: set[str]
+) -> None:
+    config = queued.worker.model_copy(update={"outputs": OutputSettings.model_validate(outputs), "batch": 1})
+
+    def one_job(labeler: Any) -> tuple[int, Path]:
+        worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: labeler})
+        before = {job.id: job.attempts for job in queued.ledger.queue.list(queued.campaign_id)}
+        worker.run(max_jobs=1)
+        [job] = [job for job in queued.ledger.queue.list(queued.campaign_id) if job.attempts > before[job.id]]
+        directory = queued.ledger.queue.attempts(job.id)[-1].directory
+        assert directory is not None
+        return job.id, Path(directory)
+
+    _, place = one_job(queued.labeler)
+    there = place.parent.iterdir()
+    assert {f"{path.name}/" if path.is_dir() else path.name for path in there} == labelled
+    number, place = one_job(Fails(FailureKind.REFUSED))
+    assert queued.ledger.queue.get(number).state is JobState.FAILED
+    found = find_outputs(place)
+    assert found is not None, "what explains a failure is never removed"
+    if outputs == "compress":
+        with tarfile.open(found) as tar:
+            assert set(tar.getnames()) == {"attempt-1", *(f"attempt-1/{name}" for name in failed)}
+        assert upkeep(queued.ledger, UpkeepPolicy(keep_outputs_days=0)).outputs == 1
+        assert found.exists(), "upkeep lets go of labelled ones only"
+    else:
+        assert {path.name for path in found.iterdir()} == failed
+    assert f"Its outputs are in {found}." in str(queued.ledger.why(queued.ledger.queue.candidates_of(number)[0]))
+
+
+def test_large_directories_are_pruned_before_they_are_compressed(queued: CampaignContext) -> None:
+    outputs = OutputSettings(failed="compress", compress_up_to_gb=0.0)
+    config = queued.worker.model_copy(update={"outputs": outputs})
+    labelers = {queued.theory.id: cast("Labeler", Fails(FailureKind.REFUSED))}
+    LabelWorker(queued.ledger, config, labelers=labelers).run(max_jobs=1)
+    [job] = queued.ledger.queue.list(queued.campaign_id, [JobState.FAILED])
+    [attempt] = queued.ledger.queue.attempts(job.id)
+    found = find_outputs(str(attempt.directory))
+    assert found is not None
+    with tarfile.open(found) as tar:
+        assert set(tar.getnames()) == {"attempt-1", "attempt-1/pruned.json", "attempt-1/said.txt"}
+
+
+def test_a_full_disk_leaves_outputs_as_they_are(queued: CampaignContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_directory: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alflow.loop._outputs.compress", full)
+    notes: list[str] = []
+    report = SilentReporter()
+    monkeypatch.setattr(report, "note", notes.append)
+    config = queued.worker.model_copy(update={"outputs": OutputSettings.model_validate("compress"), "batch": 1})
+    worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}, report=report)
+    assert worker.run(max_jobs=1).labelled == 1
+    [note] = notes
+    assert "stays as it is, for `outputs: compress` failed: [Errno 28]" in note
+    assert Path(note.split(" stays")[0]).is_dir()
