@@ -10,4 +10,5 @@ Layout of a folder, everything in it moved by renaming only::
     FOLDER/taken/job-12@…/  renamed by the worker that computes it: worker.json says who, heartbeat when last alive
     FOLDER/done/job-12/     renamed back when the program has ended; result.json lists its files with their hashes
     FOLDER/bad/job-12/      what arrived incomplete: reason.json says what
+    FOLDER/lost/job-12…/    what the server has put away: its worker was silent, its job is closed
 """

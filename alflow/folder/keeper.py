@@ -6,8 +6,8 @@ not installed. ``python keeper.py [FILE]`` in the directory of the calculation r
     {"command": ["mpirun", "-np", "4", "pw.x"], "stdin": "pw.in", "stdout": "pw.out", "stderr": "pw.err",
      "environment": {"OMP_NUM_THREADS": "1"}, "wall_seconds": 3600, "memory_bytes": null, "disk_bytes": 1000000}
 
-writes ``running.json`` when the program runs and ``ended.json`` when it has ended, each whole or not at all, into room on
-the disk that is taken before anything starts; where there is none, nothing is started and the exit code is 28. The
+writes ``running.json`` when the program runs and ``ended.json`` when it has ended, each whole or not at all. Room for
+both is taken on the disk before anything starts; where there is none, nothing is started and the exit code is 28. The
 program is ended when its time or memory is used up, when the keeper is told to (SIGTERM, SIGINT), and when whoever
 started the keeper is gone: the keeper's standard input, a pipe that its parent holds, is then at its end.
 """
@@ -162,6 +162,29 @@ def end_what_runs_in(folder: Path) -> None:
         running = json.loads((folder / RUNNING).read_text(encoding="utf-8"))
         if not (folder / ENDED).exists():
             end_session(int(running["session"]))
+
+
+def end_orphans(job: Path) -> bool:
+    """End the programs of this machine that work in a job's folder; True where there was one.
+
+    They are known by their session *and* by working there: numbers are used again, and the folder may be another
+    machine's.
+    """
+    ended = False
+    for record in job.glob(f"*/{RUNNING}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            session = int(json.loads(record.read_text(encoding="utf-8"))["session"])
+            if any(works_in(pid, record.parent) for pid in processes_of_session(session)):
+                end_session(session)
+                ended = True
+    return ended
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Whether a process of this machine works in a folder or below it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True).is_relative_to(folder.resolve())
+    return False
 
 
 def is_full(error: OSError) -> bool:

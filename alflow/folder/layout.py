@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-OPEN, TAKEN, DONE, BAD = "open", "taken", "done", "bad"
+OPEN, TAKEN, DONE, BAD, LOST = "open", "taken", "done", "bad", "lost"
 JOB, WORKER, HEARTBEAT, RESULT, REASON = "job.json", "worker.json", "heartbeat", "result.json", "reason.json"
 LOCAL_RUN = "run.local.json"
 """What the machine that computes has made of ``run.json``: its own command and limits."""

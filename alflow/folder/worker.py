@@ -27,6 +27,7 @@ from alflow.folder.layout import (
     HEARTBEAT,
     JOB,
     LOCAL_RUN,
+    LOST,
     NO_ROOM,
     OPEN,
     REASON,
@@ -159,6 +160,7 @@ class Worker:
         """Work until there is nothing to do, the number of jobs or the time is used up, or SIGTERM comes."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
+        self._end_orphans()
         begin = last = time.monotonic()
         while not self._told and (jobs is None or self.done < jobs):
             if seconds is not None and time.monotonic() - begin > seconds:
@@ -191,6 +193,14 @@ class Worker:
 
     def _say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def _end_orphans(self) -> None:
+        """End what still runs on this machine of workers that were killed together with their keepers."""
+        given_up = (self.folder / LOST).glob("*")
+        abandoned = (job for job in (self.folder / TAKEN).glob("*") if not _is_kept(job))
+        for job in (*given_up, *abandoned):
+            if keeper.end_orphans(job):
+                self._say(f"{_plain(job)}: a program that was left running is ended")
 
     def _take(self) -> Path | None:
         """A job that waits and that this machine can run, now ours."""
@@ -340,6 +350,14 @@ class Worker:
         shutil.rmtree(goal, ignore_errors=True)
         move(job, goal)
         self._say(f"{goal.name} did not arrive whole: {'; '.join(wrong[:3])}")
+
+
+def _is_kept(job: Path) -> bool:
+    """Whether a keeper of this machine looks after a job's last run."""
+    run = last_run(job)
+    record = None if run is None else read_json(run / keeper.RUNNING)
+    number = None if record is None else record.get("keeper")
+    return run is not None and isinstance(number, int) and keeper.works_in(number, run)
 
 
 def _plain(job: Path) -> str:
