@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from alflow.loop import CampaignContext
     from alflow.potentials import Committee
 
+
+PRIORITY = 10.0
+"""Before whatever else waits in the queue."""
 
 # -- who answers: the theory through the ledger, one member of the committee -------------------------------------------
 
@@ -94,10 +98,13 @@ class LedgerCalculator(Calculator):
                 if row.state is CandidateState.POOLED:
                     ledger.pool.transition([row.id], CandidateState.SELECTED, "needed for a reference value")
                 if row.state in {CandidateState.POOLED, CandidateState.SELECTED}:
-                    ledger.queue.enqueue(row.structure_id, theory.id, row.id, priority=10.0)
-        if ledger.queue.open_jobs(self.campaign_id):
-            worker = LabelWorker(ledger, self.ctx.worker, labelers={theory.id: self.ctx.labeler})
-            self.paid += worker.run().labelled
+                    ledger.queue.enqueue(row.structure_id, theory.id, row.id, priority=PRIORITY)
+                self.paid += ledger.labels.get(row.structure_id, theory.id) is None
+        worker = LabelWorker(ledger, self.ctx.worker, labelers={theory.id: self.ctx.labeler})
+        while jobs := ledger.queue.open_jobs(self.campaign_id):
+            worker.run(max_jobs=jobs)
+            if ledger.queue.open_jobs(self.campaign_id):  # another worker has them, or they wait to be tried again
+                time.sleep(self.ctx.worker.poll_seconds)
         labels = []
         for row in ledger.pool.rows(ids):
             label = ledger.labels.get(row.structure_id, theory.id)
