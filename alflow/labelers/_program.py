@@ -91,7 +91,7 @@ class Ended:
     peak_bytes
         the most memory that was seen
     message
-        what the system said
+        what the system said, or that the disk was full when the program exited
     """
 
     reason: str
@@ -296,6 +296,8 @@ class ProgramLabeler(JudgedLabeler):
     def _is_kept(self, folder: Path) -> bool:
         mine = self._keepers.get(folder)
         if mine is not None:
+            if mine.poll() == keeper.NO_ROOM:
+                raise LabelFailure(FailureKind.DISK_FULL, f"the disk of {folder} is full: nothing was started")
             return mine.poll() is None
         content = read_json(folder / keeper.RUNNING)
         return content is not None and _runs_in(int(content["keeper"]), folder)
@@ -343,7 +345,10 @@ class ProgramLabeler(JudgedLabeler):
         try:
             return self.read_outputs(structure, folder, ended)
         except LabelFailure as failure:
-            if ended.returncode and failure.kind in {FailureKind.TRUNCATED, FailureKind.MISSING_FILE}:
+            cut_off = {FailureKind.TRUNCATED, FailureKind.MISSING_FILE}
+            if ended.message and failure.kind in {*cut_off, FailureKind.NOT_CONVERGED}:
+                raise LabelFailure(FailureKind.DISK_FULL, f"{ended.message}: {failure.message}") from failure
+            if ended.returncode and failure.kind in cut_off:
                 raise LabelFailure(FailureKind.CRASHED, self._crash(folder, ended)) from failure
             raise
 
@@ -351,7 +356,7 @@ class ProgramLabeler(JudgedLabeler):
         told = {
             "wall_time": f"ended after {ended.seconds:.0f} s, wall_seconds: {self.program.wall_seconds}",
             "memory": f"ended at {(ended.peak_bytes or 0) / GIB:.2f} GiB, memory_gb: {self.program.memory_gb}",
-            "disk_full": f"ended: less than {self.program.free_disk_gb:g} GiB were free for {folder}",
+            "disk_full": ended.message or f"ended: less than {self.program.free_disk_gb:g} GiB were free for {folder}",
             "not_started": f"the program could not be started: {ended.message}",
         }
         kind = _KINDS.get(ended.reason, FailureKind.CRASHED)
