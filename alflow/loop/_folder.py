@@ -8,6 +8,7 @@ is in one place or another whoever is killed; see :mod:`alflow.folder`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,18 +16,23 @@ from functools import partial
 from pathlib import Path
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure, LeaseLostError, LedgerUnavailableError, NotFoundError
+from alflow.folder import keeper
 from alflow.folder.layout import (
     BAD,
     DONE,
     HEARTBEAT,
     JOB,
+    LOST,
     OPEN,
     REASON,
     RESULT,
     TAKEN,
     VERSION,
     WORKER,
+    Manifest,
     differences,
+    files_of,
+    last_run,
     make,
     manifest,
     read_json,
@@ -34,12 +40,11 @@ from alflow.folder.layout import (
     write_json,
 )
 from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig, read_input
-from alflow.ledger import OPEN_JOBS, ClaimedJob, Ledger
+from alflow.ledger import OPEN_JOBS, ClaimedJob, JobState, Ledger
 from alflow.loop._reporter import Reporter
 from alflow.loop._worker import IDLE_SECONDS, LabelWorker, WorkSummary, WorkUntil, typed_failures
 
 SERVED = "served.json"
-LOST = "lost"
 SILENCE_SECONDS = 900.0
 """A job whose worker showed no life for so long is taken back."""
 ARRIVAL_SECONDS = 120.0
@@ -197,6 +202,7 @@ class FolderServer(LabelWorker):
         with contextlib.suppress(OSError):  # somebody took it meanwhile
             path.rename(goal)
             self._report.note(f"{path.name} is put away in {goal.parent.name}/: {why}")
+            keeper.end_orphans(goal)
 
     # -- into the folder ---------------------------------------------------------------------------------------------
 
@@ -240,15 +246,22 @@ class FolderServer(LabelWorker):
         return False
 
     def _write(self, job: ClaimedJob, labeler: ProgramLabeler) -> None:
-        making = self._folder / f".making-{job.job_id}"
-        shutil.rmtree(making, ignore_errors=True)
-        labeler.prepare(job.structure, making)
-        self._record(making, job, labeler)
-        making.rename(self._folder / OPEN / f"job-{job.job_id}")
+        # under a name of its own: another server may have the job by now, or this one may be the other
+        making = self._folder / f".making-{job.job_id}-{job.fence}"
+        for left in self._folder.glob(f".making-{job.job_id}-*"):
+            if int(left.name.rpartition("-")[2]) <= job.fence:
+                shutil.rmtree(left, ignore_errors=True)
+        try:
+            labeler.prepare(job.structure, making)
+            self._record(making, job, labeler)
+            making.rename(self._folder / OPEN / f"job-{job.job_id}")
+        finally:
+            shutil.rmtree(making, ignore_errors=True)  # a full disk is not filled further
 
     @staticmethod
     def _record(directory: Path, job: ClaimedJob, labeler: ProgramLabeler) -> None:
-        for name in (RESULT, WORKER, HEARTBEAT):
+        # a result stays: it tells the next server, should this one be killed here, which runs were computed
+        for name in (WORKER, HEARTBEAT):
             (directory / name).unlink(missing_ok=True)
         write_json(
             directory / JOB,
@@ -257,7 +270,7 @@ class FolderServer(LabelWorker):
                 "job": job.job_id,
                 "program": labeler.program_name,
                 "formula": job.structure.formula,
-                "files": manifest(directory, without=frozenset({JOB})),
+                "files": manifest(directory, without=frozenset({JOB, RESULT})),
             },
         )
 
@@ -294,10 +307,12 @@ class FolderServer(LabelWorker):
 
     def _abandon(self, name: str) -> None:
         """The job was cancelled, or another worker has it."""
+        job_id = self._flights.pop(name).job.job_id
         self._done["lost"] += 1
-        del self._flights[name]
-        if (self._folder / OPEN / name).exists():
-            self._put_away(self._folder / OPEN / name, "its job was cancelled or taken over")
+        state = self._patiently(lambda: self._ledger.queue.get(job_id)).state
+        # a job that is queued or submitted may be another server's by now, which serves this folder
+        if state is JobState.RUNNING or state not in OPEN_JOBS:
+            self._put_away(self._folder / OPEN / name, f"its job is {state} elsewhere")
         self._report.note(f"{name}: the lease was lost, what is computed for it is not stored")
 
     def _check_life(self, name: str, flight: _Flight, taken: Path) -> bool:
@@ -329,10 +344,11 @@ class FolderServer(LabelWorker):
         """Read what was computed; False where its files are not all there yet."""
         directory = self._folder / DONE / name
         result = read_json(directory / RESULT)
-        if result is None:
+        files, arrived = files_of(result), bool(result and result.get("arrived"))
+        if result is None or files is None:
             wrong = [f"{RESULT} is missing or damaged"]
         else:
-            wrong = [] if result.get("arrived") else differences(directory, result["files"])
+            wrong = [] if arrived else differences(directory, files)
         if wrong:
             now = time.monotonic()
             flight.incomplete_since = flight.incomplete_since or now
@@ -344,14 +360,14 @@ class FolderServer(LabelWorker):
             )
             return True
         flight.incomplete_since = None
-        if result is not None and not result.get("arrived"):
-            # judging removes large files: whoever judges again must not miss them
-            write_json(directory / RESULT, {**result, "arrived": True})
+        assert result is not None
+        assert files is not None
         try:
             with typed_failures():
-                if flight.labeler.climb(directory):
-                    self._record(directory, flight.job, flight.labeler)
-                    directory.rename(self._folder / OPEN / name)
+                if not arrived:  # judging removes large files: whoever judges again must not miss them
+                    write_json(directory / RESULT, {**result, "arrived": True})
+                if self._holds_new_run(directory, files) or flight.labeler.climb(directory):
+                    self._put_in(directory, flight)
                     return True
                 found = flight.labeler.parse(directory)
         except LabelFailure as failure:
@@ -364,6 +380,19 @@ class FolderServer(LabelWorker):
             self._keep(directory, flight.job)
             self._settle(self._directory(flight.job), labelled=True)
         return True
+
+    @staticmethod
+    def _holds_new_run(directory: Path, computed: Manifest) -> bool:
+        """Whether a server was killed when it had written the next run: it is not among what was computed."""
+        run = last_run(directory)
+        return run is not None and not any(name.startswith(f"{run.name}/") for name in computed)
+
+    def _put_in(self, directory: Path, flight: _Flight) -> None:
+        """Let a job whose next run is written wait for a worker."""
+        waiting = self._folder / OPEN / directory.name
+        self._put_away(waiting, "its job is further by now")
+        self._record(directory, flight.job, flight.labeler)
+        directory.rename(waiting)
 
     def _close(self, name: str, found: LabelResult | LabelFailure) -> bool:
         """Store a label or a failure; the job leaves the folder's books. False where its lease was lost."""
@@ -397,10 +426,20 @@ class FolderServer(LabelWorker):
             self._held.pop(job.job_id, None)
 
     def _keep(self, directory: Path, job: ClaimedJob) -> None:
-        """Move what was computed to where other workers keep theirs."""
+        """Move what was computed to where other workers keep theirs; there it is whole or not at all."""
         goal = self._directory(job)
+        partial = goal.with_name(f".{goal.name}.partial")
         try:
             goal.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(directory, goal)
+            try:
+                directory.rename(goal)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(directory, partial, symlinks=True)
+                partial.rename(goal)
+                shutil.rmtree(directory, ignore_errors=True)
         except OSError as error:
-            self._put_away(directory, f"it could not be moved to {goal}: {error}")
+            shutil.rmtree(partial, ignore_errors=True)
+            self._put_away(directory, f"it could not be moved to {goal}: {str(error)[:300]}")

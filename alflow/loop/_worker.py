@@ -6,7 +6,6 @@ would compute with other settings or another code is left to others.
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from alflow.errors import (
     LedgerUnavailableError,
     TheoryError,
 )
+from alflow.folder.layout import NO_ROOM
 from alflow.labelers import Labeler, LabelResult, WorkerConfig, labeler_for_theory
 from alflow.ledger import ClaimedJob, JobState, Ledger, WorkerIdentity
 from alflow.loop._outage import through_outage
@@ -323,7 +323,7 @@ def typed_failures() -> Iterator[None]:
     except MemoryError as error:
         raise LabelFailure(FailureKind.MEMORY, str(error) or "out of memory") from error
     except OSError as error:
-        kind = FailureKind.DISK_FULL if error.errno == errno.ENOSPC else FailureKind.CRASHED
+        kind = FailureKind.DISK_FULL if error.errno in NO_ROOM else FailureKind.CRASHED
         raise LabelFailure(kind, f"{type(error).__name__}: {error}") from error
     except Exception as error:
         raise LabelFailure(FailureKind.CRASHED, f"{type(error).__name__}: {error}") from error

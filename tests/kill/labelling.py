@@ -129,7 +129,7 @@ def be(part: Part, environment: dict[str, str], directory: str, log: str) -> Non
     if trap is not None:
         announce_places(trap)
     if part.role == "label":
-        alflow.folder.worker.BEAT_SECONDS = 0.1
+        alflow.folder.worker.BEAT_SECONDS, alflow.folder.worker.POLL_SECONDS = 0.1, 0.05
         command = [str(part.folder), "--programs", str(part.folder.parent / "alflow-label.toml"), *part.options]
         sys.exit(alflow.folder.worker.main(command))
     alflow.loop._folder.ARRIVAL_SECONDS = part.arrival

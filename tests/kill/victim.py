@@ -36,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -133,7 +134,7 @@ def set_trap(trap: Trap) -> None:
 
 def announce(trap: Trap, owner: type | ModuleType, name: str, place: str, *, after: bool = False) -> None:
     """Make a function of a class or a module say that it is called, or has returned."""
-    original = getattr(owner, name)
+    original, static = getattr(owner, name), isinstance(getattr_static(owner, name), staticmethod)
 
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
         if not after:
@@ -143,7 +144,7 @@ def announce(trap: Trap, owner: type | ModuleType, name: str, place: str, *, aft
             trap.at(place)
         return result
 
-    setattr(owner, name, wrapped)
+    setattr(owner, name, staticmethod(wrapped) if static else wrapped)
 
 
 def _watch_steps(trap: Trap) -> None:
