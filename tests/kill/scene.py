@@ -131,6 +131,10 @@ class Command:
         assert code is not None, f"still running after {seconds:.0f} s:\n{self.output()}"
         return code
 
+    def ended(self) -> int | None:
+        """Return the exit code, as :meth:`wait` does; None while it runs."""
+        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
+
     def kill(self) -> None:
         """SIGKILL to everything that it is."""
         end_group(self.pid)
