@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,6 +126,7 @@ def show(
         rows = [target.ledger.pool.get(i) for i in chosen]
         structures = target.ledger.pool.structures(chosen)
         labels = [_labels_of(target.ledger, row) for row in rows]
+        outputs = [_outputs_of(target.ledger, row) for row in rows]
     if as_json:
         documents = [
             _document(row, structure, found) for row, structure, found in zip(rows, structures, labels, strict=True)
@@ -135,7 +137,7 @@ def show(
     for position, (row, structure, found) in enumerate(zip(rows, structures, labels, strict=True)):
         if position:
             console.print()
-        for line in _show_lines(row, structure, found, sites=sites):
+        for line in _show_lines(row, structure, found, outputs[position], sites=sites):
             console.print(line, markup=False, soft_wrap=True)
 
 
@@ -204,6 +206,19 @@ def _labels_of(ledger: Ledger, row: CandidateRow) -> list[tuple[TheoryRow, Label
     return [(theory, label) for theory, label in found if label is not None and label.theory_id == theory.id]
 
 
+def _outputs_of(ledger: Ledger, row: CandidateRow) -> list[str]:
+    """Where the outputs of a candidate's calculations are, as far as this machine has them."""
+    from alflow.folder.outputs import find_outputs
+
+    found = []
+    for job in ledger.queue.jobs_of(row.id):
+        for number, attempt in enumerate(ledger.queue.attempts(job), 1):
+            place = None if attempt.directory is None else find_outputs(attempt.directory)
+            if place is not None:
+                found.append(f"{place} (job {job}, attempt {number}: {attempt.state})")
+    return found
+
+
 def _document(row: CandidateRow, structure: Structure, labels: list[tuple[TheoryRow, LabelRow]]) -> dict[str, Any]:
     from alflow.cli._output import jsonable
     from alflow.structures import space_group
@@ -241,6 +256,7 @@ def _show_lines(
     row: CandidateRow,
     structure: Structure,
     labels: list[tuple[TheoryRow, LabelRow]],
+    outputs: Sequence[str],
     *,
     sites: bool,
 ) -> list[Any]:
@@ -261,6 +277,8 @@ def _show_lines(
         add("score", _score_text(row))
     for theory, label in labels:
         add("label", _label_text(theory, label))
+    for text in outputs:
+        add("outputs", text)
     origin = f"{row.source}, " + ("before any round" if row.round_index is None else f"round {row.round_index}")
     if row.parent_id is not None:
         origin += f", from candidate {row.parent_id}"

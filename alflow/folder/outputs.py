@@ -95,7 +95,8 @@ def compress(directory: Path) -> Path:
     partial = archive.with_name(archive.name + ".partial")
     try:
         with partial.open("wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=6) as tar:
+            # level 6 makes wavefunctions 5 % smaller in four times the time, and the worker computes nothing meanwhile
+            with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as tar:
                 tar.add(directory, arcname=directory.name)
             stream.flush()
             os.fsync(stream.fileno())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from alflow.cli._columns import COLUMNS, DEFAULT, choose_columns
-from alflow.errors import SelectionError
+from alflow.errors import FailureKind, SelectionError
+from alflow.folder.outputs import compress
+from alflow.ledger import WorkerIdentity, open_ledger
 from alflow.structures import Structure
 
 if TYPE_CHECKING:
@@ -132,6 +135,28 @@ def test_show(alflow: Run, campaign: Campaign) -> None:
     assert "above hull 0.0120 ± 0.0100 eV/atom" in uncertain
     assert "label " not in uncertain
     assert "site 3" in alflow("show", campaign.ids[2], "--sites").stdout
+
+
+def test_show_and_why_find_outputs_also_where_they_are_compressed(
+    alflow: Run, campaign: Campaign, tmp_path: Path
+) -> None:
+    alflow("queue", "retry", campaign.job)
+    directory = tmp_path / "jobs" / "attempt-2"
+    directory.mkdir(parents=True)
+    with open_ledger(campaign.url, create=False) as ledger:
+        [job] = ledger.queue.claim(WorkerIdentity.current("test"))
+        ledger.queue.start(job.job_id, job.fence, directory=str(directory))
+        ledger.queue.fail(job.job_id, job.fence, FailureKind.CRASHED, "it went wrong", max_retries=0)
+    for packed in (False, True):
+        place = compress(directory) if packed else directory
+        assert (
+            f"  outputs      {place} (job {job.job_id}, attempt 2: failed)\n" in alflow("show", campaign.ids[6]).stdout
+        )
+        assert f"Its outputs are in {place}." in alflow("why", campaign.ids[6]).stdout
+        assert f"its outputs are in {place}\n" in alflow("queue", "explain", job.job_id).stdout
+    place.unlink()
+    assert "  outputs " not in alflow("show", campaign.ids[6]).stdout
+    assert "Its outputs" not in alflow("why", campaign.ids[6]).stdout
 
 
 def test_show_as_json_holds_everything(alflow: Run, campaign: Campaign) -> None:

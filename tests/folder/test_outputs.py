@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from alflow.folder import outputs
 from alflow.folder.outputs import PRUNED, archive_of, bytes_in, compress, find_outputs, prune
 
 
@@ -68,7 +67,7 @@ def test_a_directory_stays_where_it_cannot_be_compressed(directory: Path, monkey
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outputs.os, "fsync", full)
+    monkeypatch.setattr("alflow.folder.outputs.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         compress(directory)
     assert names(directory) == before

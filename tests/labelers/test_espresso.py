@@ -69,6 +69,8 @@ if mood != "no numbers":
     Path("out/pwscf.xml").write_text(xml)
 Path("out/pwscf.save").mkdir()
 Path("out/pwscf.save/wfc1.dat").write_bytes(bytes(1000))
+if mood == "slow":
+    __import__("time").sleep(60)
 sys.exit(3 if mood == "bad exit" else 0)
 """
 POTENTIALS = {
@@ -174,6 +176,15 @@ def test_every_end_is_recognised_as_what_it_is(place: Path, mood: str, kind: Fai
     assert caught.value.kind is kind
     climbed = 3 if kind is FailureKind.NOT_CONVERGED else 1
     assert len(list((place / "job").glob("run-*"))) == climbed
+
+
+def test_a_run_that_is_ended_leaves_nothing_large(place: Path) -> None:
+    with pytest.raises(LabelFailure) as caught:
+        made(place, "slow", wall_seconds=3).label(SILICON, place / "job")
+    assert caught.value.kind is FailureKind.WALL_TIME
+    out = place / "job" / "run-1" / "out"
+    assert (out / "pwscf.save").is_dir(), "it had begun to write"
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["pwscf.xml"]
 
 
 def test_patience_is_tried_before_giving_up(place: Path) -> None:
