@@ -51,11 +51,13 @@ def read_entries(path: Path) -> Iterator[ForeignFrame]:
 
 
 def _entries(path: Path) -> list[tuple[str, Any]]:
-    if path.stat().st_size > _MAX_BYTES:
-        raise StructureError(f"{path}: more than {_MAX_BYTES / 1e9:.0f} GB of JSON; split it")
     try:
-        raw = path.read_bytes()
-        content = json.loads(gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw)
+        # of a compressed file the content counts, which may be a thousand times as large
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as stream:
+            raw = stream.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise StructureError(f"{path}: more than {_MAX_BYTES / 1e9:.3g} GB of JSON; split it")
+        content = json.loads(raw)
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StructureError(f"{path}: it cannot be read as JSON ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("entries"), (list, dict)):

@@ -73,6 +73,10 @@ def describe(
     except (IndexError, ValueError) as error:
         last = (ran.stderr.strip() or "it said nothing").splitlines()[-1][:300]
         raise ConfigError(f"`{shown}` does not run Python scripts (exit code {ran.returncode}): {last}") from error
+    if not isinstance(answer, dict):
+        raise ConfigError(
+            f"`{shown}` answers {said[-1][:100]!r} instead of what GPAW it has: correct `command` in alflow-worker.yaml"
+        )
     if "failure" in answer:
         failure = answer["failure"]
         raise ConfigError(

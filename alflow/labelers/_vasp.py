@@ -190,6 +190,11 @@ class VaspLabeler(ProgramLabeler):
             )
         asked = self._asked(structure)
         for tag, tolerance in _ECHOED.items():
+            if tag not in run.values:
+                raise LabelFailure(
+                    FailureKind.TRUNCATED,
+                    f"vasprun.xml does not say which {tag} VASP used: it is damaged or incomplete",
+                )
             if abs(float(run.values[tag]) - asked[tag]) > tolerance:
                 raise LabelFailure(
                     FailureKind.INCONSISTENT,

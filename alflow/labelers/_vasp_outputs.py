@@ -98,6 +98,10 @@ def _from_vasprun(xml: Path, outcar: Path | None, scan: Outcar | None) -> VaspRu
     # Some tags, such as IVDW and METAGGA, stand there only in some versions or never.
     stated = {tag: reader.incar[tag] for tag in ("IBRION", "METAGGA", "IVDW") if tag in reader.incar}
     values = {"IBRION": -1, **reader.parameters, **stated}
+    if "NELECT" not in values:
+        raise LabelFailure(
+            FailureKind.TRUNCATED, f"{xml} does not say with how many electrons VASP computed (NELECT): it is damaged"
+        )
     if values.get("ML_LMLFF") or reader.incar.get("ML_LMLFF"):
         raise _machine_learned(xml)
     if scan is not None and whole and scan.finished and len(scan.steps) != len(reader.ionic_steps):

@@ -117,7 +117,7 @@ class Equations:
                 update(t.TheoryEquation).where(t.TheoryEquation.id == row.id).values(withdrawn=withdrawn)
             )
             message = f"{actor} withdrew that labels of {names[0]} count as labels of {names[1]}: {reason}"
-            record(connection, "theories equated", message, actor=actor)
+            record(connection, "equation withdrawn", message, actor=actor)
             query = select(*table_columns(t.TheoryEquation)).where(t.TheoryEquation.id == row.id)
             return _equation_row(connection.execute(query).one())
 

@@ -17,6 +17,7 @@ from alflow.errors import StructureError
 from alflow.labelers import (
     one_theory,
 )
+from alflow.labelers._entries import read_entries
 from alflow.structures import Structure
 from tests.labelers.foreign_files import alloy, examples_at, frames_at, only
 
@@ -53,6 +54,20 @@ def test_entries_in_every_form(tmp_path: Path, form: str) -> None:
     assert example.properties.energy == atoms.get_potential_energy()
     assert example.properties.forces is None
     assert example.structure == Structure.from_pymatgen(entry.structure)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_limit_holds_for_the_content_and_not_for_the_compressed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    text = (as_json([entry_of(alloy(2))]) + " " * 20_000).encode()
+    path = tmp_path / ("e.json.gz" if packed else "e.json")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    monkeypatch.setattr("alflow.labelers._entries._MAX_BYTES", len(text))
+    assert len(examples_at(path)) == 1
+    monkeypatch.setattr("alflow.labelers._entries._MAX_BYTES", len(text) - 1)
+    with pytest.raises(StructureError, match="GB of JSON; split it"):
+        list(read_entries(path))
 
 
 @pytest.mark.parametrize("kind", [list, np.array])

@@ -244,6 +244,15 @@ def test_an_installation_that_cannot_be_used_is_one_clear_error(
         labeler(datasets, **program).theory()
 
 
+@pytest.mark.parametrize("answer", ["[26]", "26.7", "null", '"gpaw"'])
+def test_an_answer_that_is_json_but_no_description_is_refused(datasets: Path, tmp_path: Path, answer: str) -> None:
+    program = tmp_path / "answers"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    program.chmod(0o755)
+    with pytest.raises(ConfigError, match=r"answers .* instead of what GPAW it has: correct `command`"):
+        labeler(datasets, command=[str(program)]).theory()
+
+
 def test_a_missing_dataset_is_named(datasets: Path) -> None:
     with pytest.raises(ConfigError, match=r"finds no PAW dataset Si\.PBE: `pip install gpaw-data` there"):
         labeler(datasets, settings={"setups": {"Al": "paw", "Si": "paw"}}).theory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,20 @@ def test_every_failure_has_its_cause_and_a_remedy(
     with pytest.raises(LabelFailure, match=words) as caught:
         made(potentials, *mode, program=limits).label(alloy(), tmp_path / "job")
     assert caught.value.kind is kind
+
+
+@pytest.mark.parametrize("tag", ["ENMAX", "ISMEAR", "SIGMA", "ISPIN", "NSW", "NELECT"])
+def test_outputs_that_lack_a_parameter_are_damaged(potentials: Path, tmp_path: Path, tag: str) -> None:
+    made(potentials).label(alloy(), tmp_path / "job")
+    path = tmp_path / "job" / "run-1" / "vasprun.xml"
+    text = path.read_text()
+    lacking = re.sub(rf' *<i [^>]*name="{tag}"[^>]*>[^<]*</i>\n?', "", text)
+    assert lacking != text
+    path.write_text(lacking)
+    # without the electrons nothing of it can be read, and OUTCAR alone is no whole run
+    with pytest.raises(LabelFailure, match="is cut off" if tag == "NELECT" else tag) as caught:
+        made(potentials).parse(tmp_path / "job")
+    assert caught.value.kind is FailureKind.TRUNCATED
 
 
 def test_the_ladder_changes_numerics_only(potentials: Path, tmp_path: Path) -> None:

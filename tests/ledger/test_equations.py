@@ -66,9 +66,11 @@ def test_labels_count_in_one_direction_until_it_is_withdrawn(
         ledger.equations.withdraw(theory.id, new.id, "again")
     again = ledger.equations.declare(theory.id, new.id, "measured anew")
     assert ledger.equations.list() == [again]
-    messages = [event.message for event in ledger.events.list() if event.kind == "theories equated"]
+    messages = [event.message for event in ledger.events.list(kind="theories equated")]
     assert messages[0] == "ada declared that labels of emt count as labels of emt-new: 40 structures agree"
-    assert messages[1].endswith("a mistake")
+    assert messages[1].endswith("measured anew")
+    [event] = ledger.events.list(kind="equation withdrawn")
+    assert event.message == "ada withdrew that labels of emt count as labels of emt-new: a mistake"
 
 
 def test_a_theory_has_its_own_labels_before_those_of_others(
