@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from alflow.errors import NotFoundError, UserError
 from alflow.labelers import GpawLabeler, get_labeler, load_worker_config
 from alflow.ledger import open_ledger
 from alflow.loop import open_campaign, run
+from tests.test_docs import check_alflow
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "silicon-gpaw"
@@ -75,6 +78,15 @@ def test_the_files_of_the_example_are_valid() -> None:
     assert isinstance(labeler, GpawLabeler)
     assert campaign.elements == ("Si",)
     assert campaign.budget.labels is not None
+
+
+def test_the_commands_of_the_example_exist() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    mine = [words[1:] for words in commands if words[:1] == ["alflow"]]
+    assert len(mine) >= 3
+    for words in mine:
+        check_alflow(words)
 
 
 def relaxed_energy(atoms: Atoms, strain: np.ndarray) -> float:
