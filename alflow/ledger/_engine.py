@@ -39,6 +39,8 @@ CONNECTION_SETTINGS = {
 }
 #: what PostgreSQL says while it shuts down, crashes or starts
 _AWAY = frozenset({"57P01", "57P02", "57P03"})
+#: what PostgreSQL and SQLite say when a disk is full
+_FULL = frozenset({"53100", "SQLITE_FULL"})
 #: content hashes are scattered over their whole index: a cache of 64 MiB (in KiB, negative) holds most of it, and a
 #: write-ahead log of that size, in pages, is written back once for many writes to the same page
 SQLITE_SETTINGS = {"cache_size": -65536, "wal_autocheckpoint": 16384}
@@ -136,7 +138,8 @@ class Database:
         LedgerError
             if the database refuses or stays locked
         LedgerUnavailableError
-            if it cannot be reached, or the connection is lost; a commit that was under way may have taken effect
+            if it cannot be reached, the connection is lost, or its disk is full; a commit that was under way may have
+            taken effect
         """
         current: Connection | None = getattr(self._local, "write", None)
         if current is not None:
@@ -202,6 +205,8 @@ class Database:
             self._reader.dispose(close=False)
 
     def _explain(self, error: DBAPIError) -> LedgerError:
+        if _is_full(error):
+            return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be written: its disk is full")
         if not self.is_sqlite and _is_away(error):
             reason = str(error.orig).partition("\n")[0]
             return LedgerUnavailableError(f"the ledger {self.shown_url} cannot be reached: {reason}")
@@ -221,6 +226,12 @@ def _body(interrupts: Interrupts, connection: Connection | None = None) -> Itera
         raise
     finally:
         interrupts.put_off()
+
+
+def _is_full(error: DBAPIError) -> bool:
+    """True where the database's disk has no room, so that the same may succeed when somebody makes some."""
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+    return state in _FULL
 
 
 def _is_away(error: DBAPIError) -> bool:

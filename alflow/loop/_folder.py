@@ -342,6 +342,11 @@ class FolderServer(LabelWorker):
 
     def _collect(self, name: str, flight: _Flight) -> bool:
         """Read what was computed; False where its files are not all there yet."""
+        job = flight.job
+        # a server that slept must not touch what is another one's by now; the heartbeat may not have noticed yet
+        if self._patiently(lambda: self._ledger.queue.heartbeat([(job.job_id, job.fence)], self._config.lease_seconds)):
+            self._abandon(name)
+            return True
         directory = self._folder / DONE / name
         result = read_json(directory / RESULT)
         files, arrived = files_of(result), bool(result and result.get("arrived"))

@@ -7,7 +7,8 @@ they have
 ===================  =================================================================================================
 read                 a program has ended, its outputs are about to be read
 write, placed        a server has made a job's folder that has not appeared yet; it has, and the ledger does not know
-collect, climbed     what was computed is about to be read; the next rung of a ladder is written and not yet in place
+look                 it is about to look at its jobs
+collect, climb       what was computed is about to be read; the next rung of a ladder is written and not yet in place
 keep                 the folder of a job is about to be moved to where finished ones lie
 taken                ``alflow-label`` has taken a job and has not shown that it lives
 result, moving       it is about to write the result; has written it and is about to move the job
@@ -148,6 +149,7 @@ def announce_places(trap: Trap) -> None:
     announce(trap, Script, "read_outputs", "read")
     announce(trap, FolderServer, "_record", "write", after=True)
     announce(trap, FolderServer, "_write", "placed", after=True)
+    announce(trap, FolderServer, "_look", "look")
     announce(trap, FolderServer, "_collect", "collect")
     announce(trap, FolderServer, "_keep", "keep")
     announce(trap, Script, "climb", "climb", after=True)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from alflow.errors import FailureKind
 from alflow.folder.layout import DONE, OPEN, TAKEN
 from alflow.ledger import AttemptState, JobState
+from alflow.ledger import _tables as t
 from tests.kill.labelling import IN_PROCESS, PROGRAM, Bench
 from tests.labelers.test_program import GOOD
 
@@ -243,4 +246,47 @@ def test_raw_output_that_finds_no_room_stays_in_the_folder(bench: Bench, disk: D
     assert "No space left on device" in server.output()
     assert [p.name for p in (bench.folder / "lost").glob("*/run-1/out.json")] == ["out.json"]
     assert not [p for p in (disk.path / "scratch").rglob("*") if p.is_file()], "half a copy is none"
+    ends_as(bench, [None])
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("point", ["claim-commit", "complete-commit"])
+def test_the_disk_of_the_ledger_is_full(bench: Bench, disk: Disk, point: str) -> None:
+    """The worker waits for room with what it has computed, and stores it once."""
+    shutil.move(bench.scene.url.removeprefix("sqlite:///"), disk.path / "campaign.db")
+    bench.scene.url = f"sqlite:///{disk.path / 'campaign.db'}"
+    bench.queue(2)
+    worker = bench.worker(point, config={"scratch": str(bench.scene.directory / "scratch")})
+    bench.scene.wait_until_reached(worker)
+    disk.fill()
+    bench.scene.go()
+    bench.wait(lambda: "its disk is full" in worker.output())
+    assert worker.ended() is None
+    disk.free()
+    assert worker.wait() == 0
+    ends_as(bench, [None])
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_disk_of_the_server_is_full(bench: Bench) -> None:
+    """The server says so where a label is stored, as it does when a table cannot grow."""
+    bench.queue(2)
+    worker = bench.worker("inside")
+    bench.scene.wait_until_reached(worker)
+    table = t.Label.__tablename__
+    engine = sqlalchemy.create_engine(bench.scene.url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$"
+        )
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room()"
+        )
+    bench.scene.go()
+    bench.wait(lambda: "its disk is full" in worker.output())
+    assert worker.ended() is None
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP FUNCTION no_room CASCADE")
+    assert worker.wait() == 0
     ends_as(bench, [None])

@@ -25,6 +25,8 @@ from tests.labelers.test_program import GOOD
 
 pytestmark = pytest.mark.integration
 
+SLOW = pytest.mark.slow
+"""Further points of the same kind: for a release."""
 ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 SLEEPY = f"import time; time.sleep(1.0); {GOOD}"
 ENDLESS = "import time; time.sleep(600)"
@@ -46,7 +48,15 @@ def states(bench: Bench, number: int = 0) -> list[AttemptState]:
 
 @pytest.mark.parametrize(
     "point",
-    ["claim-committed", "write", "placed", "collect", "climb", "complete-commit", "complete-committed", "keep"],
+    [
+        "placed",
+        "climb",
+        "complete-committed",
+        *(
+            pytest.param(point, marks=SLOW)
+            for point in ("claim-committed", "write", "collect", "complete-commit", "keep")
+        ),
+    ],
 )
 def test_a_server_is_killed(bench: Bench, point: str) -> None:
     """The next one takes up what lies in the folder, in whatever state that is."""
@@ -76,7 +86,7 @@ def test_a_server_is_killed_while_it_puts_a_failure_away(bench: Bench) -> None:
     assert bench.causes() == [FailureKind.WORKER_DIED, FailureKind.CRASHED, None]
 
 
-@pytest.mark.parametrize("point", ["write", "placed", "collect", "keep"])
+@pytest.mark.parametrize("point", ["collect", *(pytest.param(p, marks=SLOW) for p in ("write", "placed", "keep"))])
 def test_a_server_sleeps_past_its_lease(bench: Bench, point: str) -> None:
     """Another one serves the folder meanwhile; awake again the first disturbs nothing."""
     bench.queue(2, PROGRAM)
@@ -103,13 +113,15 @@ def test_a_server_sleeps_past_its_lease(bench: Bench, point: str) -> None:
 def test_two_servers_one_of_which_slept_while_its_job_waits(bench: Bench) -> None:
     """What the first server abandons belongs to the second by then."""
     bench.queue(1, PROGRAM)
-    sleeper = bench.server(config={"lease_seconds": 1.0})
-    bench.wait(lambda: bench.job().state is JobState.SUBMITTED)
+    sleeper = bench.server("look", config={"lease_seconds": 1.0})
+    bench.scene.wait_until_reached(sleeper)
+    assert bench.job().state is JobState.SUBMITTED
     os.kill(sleeper.pid, signal.SIGSTOP)
     bench.wait(lambda: not bench.is_leased())
     other = bench.server(until="forever")
     bench.wait(lambda: len(bench.attempts()) == 2 and bench.job().state is JobState.SUBMITTED)
     os.kill(sleeper.pid, signal.SIGCONT)
+    bench.scene.go()
     assert sleeper.wait() == 0
     assert bench.places()[OPEN] == ["job-1"]
     bench.label()
@@ -120,7 +132,9 @@ def test_two_servers_one_of_which_slept_while_its_job_waits(bench: Bench) -> Non
 
 
 @ON_POSTGRESQL
-@pytest.mark.parametrize("point", ["placed", "collect", "complete-commit"])
+@pytest.mark.parametrize(
+    "point", ["collect", *(pytest.param(point, marks=SLOW) for point in ("placed", "complete-commit"))]
+)
 def test_the_database_crashes_under_a_server(bench: Bench, point: str, crashing_server: PostgresqlServer) -> None:
     bench.queue(3, PROGRAM)
     bench.label()
@@ -140,7 +154,14 @@ def test_the_database_crashes_under_a_server(bench: Bench, point: str, crashing_
 
 
 @ON_POSTGRESQL
-@pytest.mark.parametrize("point", ["claim-commit", "claim-committed", "complete-commit", "complete-committed"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "claim-committed",
+        "complete-committed",
+        *(pytest.param(point, marks=SLOW) for point in ("claim-commit", "complete-commit")),
+    ],
+)
 def test_a_server_loses_its_connection_during_a_commit(bench: Bench, point: str) -> None:
     bench.queue(3, PROGRAM)
     bench.label()
@@ -155,7 +176,7 @@ def test_a_server_loses_its_connection_during_a_commit(bench: Bench, point: str)
     assert [states(bench, i) for i in range(3)] == [again] * 3
 
 
-@pytest.mark.parametrize("point", ["taken", "result", "moving"])
+@pytest.mark.parametrize("point", ["result", *(pytest.param(point, marks=SLOW) for point in ("taken", "moving"))])
 def test_alflow_label_is_killed(bench: Bench, point: str) -> None:
     """It is silent, its job is taken back from it and computed by another one."""
     bench.queue(2, PROGRAM)
@@ -174,7 +195,7 @@ def test_alflow_label_is_killed(bench: Bench, point: str) -> None:
     bench.nothing_runs()
 
 
-@pytest.mark.parametrize("keeper_too", [False, True], ids=["alone", "with its keeper"])
+@pytest.mark.parametrize("keeper_too", [pytest.param(False, marks=SLOW), True], ids=["alone", "with its keeper"])
 def test_alflow_label_is_killed_while_a_program_runs(bench: Bench, keeper_too: bool) -> None:
     bench.queue(1, PROGRAM)
     server = bench.server(until="forever", silence=1.0, script=ENDLESS)
@@ -217,7 +238,10 @@ def test_alflow_label_sleeps_past_its_time(bench: Bench) -> None:
     bench.nothing_runs()
 
 
-@pytest.mark.parametrize("damage", ["{}", '{"files": null}', '{"files": {"input.json": 3}}', "[", ""])
+@pytest.mark.parametrize(
+    "damage",
+    ['{"files": {"input.json": 3}}', *(pytest.param(text, marks=SLOW) for text in ("{}", '{"files": null}', "[", ""))],
+)
 def test_a_damaged_result_ends_no_server(bench: Bench, damage: str) -> None:
     bench.queue(2, PROGRAM)
     server = bench.server(until="forever", arrival=0.3)

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.integration
 MODES = pytest.mark.parametrize("mode", [IN_PROCESS, PROGRAM])
 ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 COMMITS = ("claim-commit", "claim-committed", "complete-commit", "complete-committed")
+KILLED_AT = [pytest.param(p, marks=() if p == "complete-committed" else pytest.mark.slow) for p in COMMITS]
 ENDLESS = "import time; time.sleep(600)"
 
 
@@ -74,7 +75,7 @@ def test_a_worker_is_killed_inside_a_job(bench: Bench, mode: str, keeper_too: bo
     bench.nothing_runs()
 
 
-@pytest.mark.parametrize("point", COMMITS)
+@pytest.mark.parametrize("point", KILLED_AT)
 def test_a_worker_is_killed_at_a_commit(bench: Bench, point: str) -> None:
     bench.queue(3)
     assert bench.worker(point, action="kill").wait() == -signal.SIGKILL

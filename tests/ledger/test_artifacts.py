@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -32,6 +33,21 @@ def test_a_failed_write_leaves_nothing(ledger: Ledger, tmp_path: Path) -> None:
         ledger.artifacts.put(tmp_path / "missing", kind="log", name="x")
     assert not [p for p in ledger.directory.rglob("*") if p.is_file()]
     assert ledger.artifacts.list() == []
+
+
+def test_a_full_disk_leaves_neither_a_row_nor_a_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(_descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr("alflow.ledger._artifacts.os.fsync", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            ledger.artifacts.put(b"output", kind="output", name="x")
+    assert not [p for p in ledger.directory.rglob("*") if p.is_file()]
+    assert ledger.artifacts.list() == []
+    assert ledger.check() == []
+    assert ledger.artifacts.read(ledger.artifacts.put(b"output", kind="output", name="x").id) == b"output"
 
 
 def test_damage_is_noticed(ledger: Ledger) -> None:
