@@ -51,6 +51,7 @@ from alflow.ledger import (
 from alflow.ledger import _tables as t
 from alflow.ledger._states import HELD_JOBS
 from alflow.loop import FolderServer, LabelWorker, SilentReporter, WorkUntil
+from alflow.loop._outage import through_outage
 from alflow.structures import Structure
 from tests.kill import victim
 from tests.kill.scene import Command, Scene
@@ -134,7 +135,8 @@ def be(part: Part, environment: dict[str, str], directory: str, log: str) -> Non
         command = [str(part.folder), "--programs", str(part.folder.parent / "alflow-label.toml"), *part.options]
         sys.exit(alflow.folder.worker.main(command))
     alflow.loop._folder.ARRIVAL_SECONDS = part.arrival
-    with open_ledger(part.url, create=False, directory=part.files) as ledger:
+    # a command that is started while the database is away ends with one error, and is started again
+    with through_outage(lambda: open_ledger(part.url, create=False, directory=part.files), Prints()) as ledger:
         labelers = {part.theory: part.made}
         if part.role == "worker":
             LabelWorker(ledger, part.config, labelers=labelers, report=Prints()).run(part.until)

@@ -54,6 +54,12 @@ else:
 """
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest) -> str:
+    """Which database the test runs on; it hardly knows of the disks that are filled here."""
+    return str(request.param)
+
+
 @dataclass(frozen=True)
 class Disk:
     """A small file system."""

@@ -27,6 +27,10 @@ pytestmark = pytest.mark.integration
 
 SLOW = pytest.mark.slow
 """Further points of the same kind: for a release."""
+MOSTLY_ON_SQLITE = pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=SLOW)], indirect=True
+)
+"""What happens on the folder's side, of which the database hardly knows."""
 ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 SLEEPY = f"import time; time.sleep(1.0); {GOOD}"
 ENDLESS = "import time; time.sleep(600)"
@@ -74,6 +78,7 @@ def test_a_server_is_killed(bench: Bench, point: str) -> None:
     bench.nothing_runs()
 
 
+@MOSTLY_ON_SQLITE
 def test_a_server_is_killed_while_it_puts_a_failure_away(bench: Bench) -> None:
     bench.queue(1, PROGRAM)
     bench.label()
@@ -176,6 +181,7 @@ def test_a_server_loses_its_connection_during_a_commit(bench: Bench, point: str)
     assert [states(bench, i) for i in range(3)] == [again] * 3
 
 
+@MOSTLY_ON_SQLITE
 @pytest.mark.parametrize("point", ["result", *(pytest.param(point, marks=SLOW) for point in ("taken", "moving"))])
 def test_alflow_label_is_killed(bench: Bench, point: str) -> None:
     """It is silent, its job is taken back from it and computed by another one."""
@@ -195,6 +201,7 @@ def test_alflow_label_is_killed(bench: Bench, point: str) -> None:
     bench.nothing_runs()
 
 
+@MOSTLY_ON_SQLITE
 @pytest.mark.parametrize("keeper_too", [pytest.param(False, marks=SLOW), True], ids=["alone", "with its keeper"])
 def test_alflow_label_is_killed_while_a_program_runs(bench: Bench, keeper_too: bool) -> None:
     bench.queue(1, PROGRAM)
@@ -218,6 +225,7 @@ def test_alflow_label_is_killed_while_a_program_runs(bench: Bench, keeper_too: b
     assert bench.causes() == [FailureKind.WORKER_DIED, None]
 
 
+@MOSTLY_ON_SQLITE
 def test_alflow_label_sleeps_past_its_time(bench: Bench) -> None:
     bench.queue(1, PROGRAM)
     server = bench.server(until="forever", silence=1.0, script=SLEEPY)
@@ -238,6 +246,7 @@ def test_alflow_label_sleeps_past_its_time(bench: Bench) -> None:
     bench.nothing_runs()
 
 
+@MOSTLY_ON_SQLITE
 @pytest.mark.parametrize(
     "damage",
     ['{"files": {"input.json": 3}}', *(pytest.param(text, marks=SLOW) for text in ("{}", '{"files": null}', "[", ""))],
@@ -258,6 +267,7 @@ def test_a_damaged_result_ends_no_server(bench: Bench, damage: str) -> None:
     assert sorted(map(str, bench.causes(0) + bench.causes(1))) == ["None", "None", "truncated"]
 
 
+@MOSTLY_ON_SQLITE
 def test_folders_that_appear_twice_are_stored_once(bench: Bench) -> None:
     """As a file system that was restored from a backup, or a user who copies, may leave them."""
     bench.queue(2, PROGRAM)
