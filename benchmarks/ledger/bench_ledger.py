@@ -23,6 +23,8 @@ from alflow.ledger._structures import prepare
 from alflow.structures import Properties
 
 BATCH = 20_000
+#: labels stored and jobs queued through the ledger, to be timed
+FEW = 1_000
 #: selections with what makes each of them hard
 SELECTIONS = {
     "Li,O,Fe=0,state=pooled": "common elements",
@@ -109,14 +111,35 @@ def fill(ledger: Ledger, n: int) -> np.ndarray:
     return np.array(ids)
 
 
+def queue_rest(ledger: Ledger, candidates: Sequence[int], theory_id: int) -> None:
+    """Queue candidates in plain SQL: how fast a campaign queues them, a batch at a time, is timed elsewhere."""
+    job = (
+        "INSERT INTO job (structure_id, theory_id, state, precedence, fence, attempts, infrastructure_failures,"
+        " failures, deaths, message, created, updated)"
+        " SELECT structure_id, {theory}, 'queued', 0, 0, 0, 0, 0, 0, '', created, created"
+        " FROM candidate WHERE id IN ({ids})"
+    )
+    request = (
+        "INSERT INTO job_request (job_id, candidate_id, created) SELECT job.id, candidate.id, job.created"
+        " FROM candidate JOIN job ON job.structure_id = candidate.structure_id AND job.theory_id = {theory}"
+        " WHERE candidate.id IN ({ids})"
+    )
+    state = "UPDATE candidate SET state = 'queued' WHERE id IN ({ids})"
+    for start in range(0, len(candidates), 5000):
+        ids = ", ".join(map(str, candidates[start : start + 5000]))
+        with ledger._database.write() as connection:
+            for statement in (job, request, state):
+                connection.exec_driver_sql(statement.format(ids=ids, theory=theory_id))
+
+
 def look_up(ledger: Ledger, ids: np.ndarray, repeats: int, n_jobs: int) -> None:
     """Time the look-ups by index, of other rows each time."""
     rng = np.random.default_rng(1)
     chosen = [int(i) for i in rng.choice(ids, size=repeats + 3)]
     rows = ledger.pool.rows(chosen)
     theory = ledger.theories.register("t", "emt", {}, "emt", {}, "0" * 64)
-    pooled = ledger.candidates("state=pooled", campaign=1, limit=2 * n_jobs)
-    labelled, asked = pooled[:n_jobs], pooled[n_jobs:]
+    pooled = ledger.candidates("state=pooled", campaign=1, limit=FEW + n_jobs)
+    labelled, asked = pooled[:FEW], pooled[FEW:]
     with ledger.write():
         for row in labelled:
             ledger.labels.store(
@@ -125,8 +148,9 @@ def look_up(ledger: Ledger, ids: np.ndarray, repeats: int, n_jobs: int) -> None:
     ledger.pool.transition([r.id for r in asked], CandidateState.SELECTED, "benchmark")
     begun = time.perf_counter()
     with ledger.write():
-        jobs = [ledger.queue.enqueue(r.structure_id, theory.id, r.id) for r in asked]
+        jobs = [ledger.queue.enqueue(r.structure_id, theory.id, r.id) for r in asked[:FEW]]
     enqueued = len(jobs) / (time.perf_counter() - begun)
+    queue_rest(ledger, [r.id for r in asked[FEW:]], theory.id)
     bar = "<= 2 ms"
     for what, calls in {
         "pool.get": (lambda i=i: ledger.pool.get(i) for i in chosen),
@@ -177,9 +201,15 @@ def claim(ledger: Ledger, url: str, processes: int, repeats: int) -> None:
         for worker in workers:
             worker.join()
         rates.append(len(jobs) / (time.perf_counter() - begun))
-        ledger.queue.release(jobs)
-    show(f"queue.claim in batches of 50 by {processes} processes", spread(rates, "/s"), ">= 2000 /s")
-    claimed = ledger.queue.claim(WorkerIdentity.current(), limit=min(300, len(jobs)), lease_seconds=600)
+        with ledger._database.write() as connection:  # the attempts stay
+            connection.exec_driver_sql("UPDATE job SET state = 'queued', worker = NULL, lease_until = NULL")
+    show(f"queue.claim in batches of 50 by {processes} processes, {len(jobs)} jobs", spread(rates, "/s"), ">= 2000 /s")
+    me = WorkerIdentity.current()
+    calls = (lambda: ledger.queue.claim(me, limit=1, lease_seconds=600) for _ in range(103))
+    show(f"queue.claim, one of {len(jobs)} jobs", spread(milliseconds(calls), "ms"))
+    calls = (lambda: ledger.queue.claim(me, limit=50, lease_seconds=600) for _ in range(23))
+    show(f"queue.claim, 50 of {len(jobs)} jobs, alone", spread(milliseconds(calls), "ms"))
+    claimed = ledger.queue.claim(me, limit=min(300, len(jobs)), lease_seconds=600)
     begun = time.perf_counter()
     for job in claimed:
         ledger.queue.complete(job.job_id, job.fence, Properties(energy=-1.0), {"converged": True})
