@@ -213,15 +213,16 @@ class FolderServer(LabelWorker):
             labeler = self.theories()[job.theory_id]
             assert isinstance(labeler, ProgramLabeler)
             flight = _Flight(job=job, labeler=labeler, began=started)
-            with typed_failures():
-                self._put_away(self._folder / BAD / name, "it belongs to an earlier attempt")
-                if not self._takes_up(name, job, labeler):
-                    self._write(job, labeler)
+            # first, so that a server that slept after its claim puts nothing in another one's way
             self._patiently(
                 lambda: self._ledger.queue.start(
                     job.job_id, job.fence, submitted=True, directory=str(self._directory(job))
                 )
             )
+            with typed_failures():
+                self._put_away(self._folder / BAD / name, "it belongs to an earlier attempt")
+                if not self._takes_up(name, job, labeler):
+                    self._write(job, labeler)
         except LabelFailure as failure:
             self._release(job)
             self._fail(job, failure, time.monotonic() - started)
@@ -246,6 +247,7 @@ class FolderServer(LabelWorker):
         return False
 
     def _write(self, job: ClaimedJob, labeler: ProgramLabeler) -> None:
+        name = f"job-{job.job_id}"
         # under a name of its own: another server may have the job by now, or this one may be the other
         making = self._folder / f".making-{job.job_id}-{job.fence}"
         for left in self._folder.glob(f".making-{job.job_id}-*"):
@@ -254,7 +256,12 @@ class FolderServer(LabelWorker):
         try:
             labeler.prepare(job.structure, making)
             self._record(making, job, labeler)
-            making.rename(self._folder / OPEN / f"job-{job.job_id}")
+            try:
+                making.rename(self._folder / OPEN / name)
+            except OSError:
+                # a server that slept while it wrote was first: what it put there is the same, or is put away
+                if not self._takes_up(name, job, labeler):
+                    raise
         finally:
             shutil.rmtree(making, ignore_errors=True)  # a full disk is not filled further
 

@@ -20,7 +20,7 @@ from alflow.errors import ConfigError, FailureKind
 from alflow.folder import keeper
 from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest
 from alflow.folder.outputs import find_outputs
-from alflow.labelers import EmtLabeler, EmtSettings, Labeler, OutputSettings, WorkerConfig
+from alflow.labelers import EmtLabeler, EmtSettings, Labeler, LabelResult, OutputSettings, WorkerConfig
 from alflow.ledger import CandidateState, JobState, Ledger, NewCandidate, open_ledger
 from alflow.loop import FolderServer, WorkUntil
 from alflow.structures import Structure
@@ -224,7 +224,7 @@ def test_the_next_server_takes_up_what_is_in_the_folder(
 
 
 def test_results_that_were_judged_once_are_not_missed_by_the_next_server(
-    ledger: Ledger, tmp_path: Path, programs: Path
+    ledger: Ledger, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Judging removes scratch; a lease that was lost meanwhile leaves the results to the next server."""
     [job], theory = queued(ledger, 1)
@@ -236,12 +236,20 @@ def test_results_that_were_judged_once_are_not_missed_by_the_next_server(
         found.script = script
         return found
 
-    first = server(ledger, folder, made(), theory)
+    judging = made()
+    parse = judging.parse
+
+    def parse_too_long(directory: Path) -> LabelResult:
+        found = parse(directory)
+        ledger.queue.release([job])  # what the lease's end does
+        return found
+
+    monkeypatch.setattr(judging, "parse", parse_too_long)
+    first = server(ledger, folder, judging, theory)
     first._claim_folder()
     first._place(first._claim(1)[0])
     start_worker(folder, programs).communicate(timeout=SOON)
     assert (folder / DONE / "job-1" / "run-1" / "scratch.dat").exists()
-    ledger.queue.release([job])  # what the lease's end does
     first._look()
     assert not (folder / DONE / "job-1" / "run-1" / "scratch.dat").exists()
     summary = server(ledger, folder, made(), theory).serve()
