@@ -49,7 +49,7 @@ def assess(ctx: CampaignContext, round_row: RoundRow) -> dict[str, Any]:
         ctx.ledger.rounds.close(round_row.id, summary)
     if warning:
         ctx.report.note(f"calibration: {warning}")
-    ctx.report.step("assess", _sentence(summary))
+    ctx.report.step("assess", _sentence(summary, hull is not None))
     return summary
 
 
@@ -138,10 +138,11 @@ def _mean_errors(assessed: list[dict[str, Any]]) -> dict[str, dict[str, float | 
     return result
 
 
-def _sentence(summary: dict[str, Any]) -> str:
+def _sentence(summary: dict[str, Any], discovery: bool) -> str:
     parts = [f"{summary['labels']} labels"]
     energy = summary["errors"]["all"]["energy"]
     if energy is not None:
         parts.append(f"{1000 * energy:.1f} meV/atom mean error on this batch before learning from it")
-    parts.append(f"{counted(summary['n_stable'], 'stable phase')} confirmed")
+    if discovery:
+        parts.append(f"{counted(summary['n_stable'], 'stable phase')} confirmed")
     return ", ".join(parts)

@@ -109,7 +109,7 @@ def _draw_learning(made: Figure, data: ReportData, kinds: Sequence[Kind]) -> Non
         _learning_panel(top, rounds, kind, data.targets[kind])
         _coverage_panel(bottom, rounds, kind)
         bottom.set_xlabel("labels before the prediction")
-        bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         top.set_ylabel(f"rms error, {_UNITS[kind]}")
     panels[1, 0].set_ylabel("inside the 90 % interval")
     handles, labels = panels[0, 0].get_legend_handles_labels()
