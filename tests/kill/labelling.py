@@ -18,18 +18,21 @@ result, moving       it is about to write the result; has written it and is abou
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ase.build import bulk
-from sqlalchemy import select
+from sqlalchemy import NullPool, create_engine, select
 
 import alflow.folder.layout
 import alflow.folder.worker
@@ -321,6 +324,29 @@ class Bench:
         command = Command(process, log)
         scene.commands.append(command)
         return command
+
+    def stop(self, command: Command) -> None:
+        """SIGSTOP between two transactions: within one it would hold locks, of SQLite's file even."""
+        for _ in range(100):
+            os.kill(command.pid, signal.SIGSTOP)
+            if self._nobody_writes():
+                return
+            os.kill(command.pid, signal.SIGCONT)
+            time.sleep(0.02)
+        raise AssertionError("it writes all the time:\n" + self.said())
+
+    def _nobody_writes(self) -> bool:
+        if self.scene.url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.scene.url.removeprefix("sqlite:///"), timeout=0.1)) as file:
+                try:
+                    file.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return False
+                return True
+        within = "state = 'idle in transaction' AND datname = current_database()"
+        engine = create_engine(self.scene.url, poolclass=NullPool)
+        with engine.connect() as connection:
+            return not connection.exec_driver_sql(f"SELECT count(*) FROM pg_stat_activity WHERE {within}").scalar()
 
     def said(self) -> str:
         """Everything that the processes said."""

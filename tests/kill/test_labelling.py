@@ -88,7 +88,7 @@ def test_a_worker_sleeps_past_its_lease(bench: Bench, mode: str) -> None:
     """The job is labelled by another one, which also ends the program of the first; the first one's result is late."""
     bench.queue(1, mode)
     sleeper = begin(bench, mode, config={"lease_seconds": 1.0})
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    bench.stop(sleeper)
     bench.wait(lambda: not bench.is_leased())
     other = bench.worker()
     assert other.wait() == 0
