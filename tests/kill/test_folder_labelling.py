@@ -230,7 +230,8 @@ def test_alflow_label_is_killed_while_a_program_runs(bench: Bench, keeper_too: b
 def test_alflow_label_sleeps_past_its_time(bench: Bench) -> None:
     bench.queue(1, PROGRAM)
     server = bench.server(until="forever", silence=1.0, script=SLEEPY)
-    sleeper = bench.label(options=("--jobs", "1", "--idle", "60"))
+    bench.wait(lambda: list((bench.folder / OPEN).glob("job-*")))
+    sleeper = bench.label(options=("--jobs", "1", "--idle", "3"))
     bench.wait(lambda: list(bench.folder.rglob(keeper.RUNNING)))
     os.kill(sleeper.pid, signal.SIGSTOP)
     bench.wait(lambda: bench.causes() == [FailureKind.WORKER_DIED])
