@@ -361,7 +361,7 @@ def _print_status(found: Status) -> None:
     if any(found.jobs.values()):
         add("jobs", _counts(found.jobs))
     for failure in found.failures:
-        add("failures", f"{failure['count']} {failure['kind'].replace('_', ' ')}. {failure['suggestion']}")
+        add("failures", f"{failure.count} {failure.kind.replace('_', ' ')}. {failure.suggestion}")
     add("ledger", found.ledger)
     if found.stable:
         console.print()

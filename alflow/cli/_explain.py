@@ -11,7 +11,7 @@ from alflow.cli._output import clock, duration, plural
 from alflow.errors import ConfigError, TheoryError
 from alflow.folder.outputs import find_outputs
 from alflow.labelers import WorkerConfig, labeler_for_theory, logs_in
-from alflow.ledger import HELD_JOBS, OPEN_JOBS, AttemptState, CampaignState, JobState, WorkerIdentity, is_alive
+from alflow.ledger import HELD_JOBS, OPEN_JOBS, AttemptState, CampaignState, JobState, WorkerIdentity
 
 if TYPE_CHECKING:
     from alflow.ledger import AttemptRow, JobStanding, Ledger, QueueStanding, RequestRow, TheoryRow
@@ -181,19 +181,13 @@ def _what_follows(standing: JobStanding) -> str:
         return f"the next worker for this theory claims it{ahead}"
     assert job.lease_until is not None
     attempt = standing.attempts[-1]
-    if _is_dead(attempt):
+    if WorkerIdentity.current().sees_gone(attempt):
         return f"the process of {job.worker} is gone: the next worker or run on this machine takes the job back"
     left = _seconds(standing.now, job.lease_until)
     if left <= 0:
         return f"the lease of {job.worker} ran out {duration(-left)} ago: the next worker takes the job back"
     until = f"{clock(job.lease_until)} UTC, in {duration(left)}"
     return f"{job.worker} holds it until {until}, and prolongs that while it lives"
-
-
-def _is_dead(attempt: AttemptRow) -> bool:
-    me = WorkerIdentity.current()
-    here = (attempt.host, attempt.boot_id) == (me.host, me.boot_id) and attempt.pid_started is not None
-    return here and not is_alive(attempt.pid, attempt.pid_started or 0)
 
 
 def _why_it_waits(ledger: Ledger, standing: JobStanding, config: WorkerConfig) -> Iterator[str]:
@@ -295,10 +289,7 @@ def explain_queue(ledger: Ledger, campaign_id: int | None, config: WorkerConfig,
         "closed_last_hour": standing.closed_last_hour,
         "per_hour": standing.per_hour,
         "expected_end": end,
-        "failures": [
-            {"kind": f.kind, "count": f.count, "example": f.example, "suggestion": f.suggestion}
-            for f in standing.failures
-        ],
+        "failures": standing.failures,
     }
     return Explanation(title=title, state="", lines=tuple(lines), document=document)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select
@@ -20,6 +20,7 @@ HOUR = 3600.0
 _HELD = [str(state) for state in HELD_JOBS]
 _GIVEN_UP = [str(JobState.FAILED), str(JobState.QUARANTINED)]
 _CLOSED = [str(JobState.DONE), *_GIVEN_UP]
+_UNKNOWN = "See `alflow queue ls --state failed`, then `alflow queue retry`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +82,17 @@ class JobStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureCount:
-    """Jobs that failed or were quarantined for one typed cause, with the message of the newest."""
+    """Jobs that were given up for one typed cause, with the message of the newest and what to do about them."""
 
     kind: str
     count: int
     example: str
+    suggestion: str = field(init=False)
 
-    @property
-    def suggestion(self) -> str:
-        """What to do about them; a newer alflow may have written causes that this one does not know."""
-        if self.kind in list(FailureKind):
-            return FailureKind(self.kind).suggestion
-        return "See `alflow queue ls --state failed`, then `alflow queue retry`."
+    def __post_init__(self) -> None:
+        known = self.kind in list(FailureKind)  # a newer alflow may have written causes that this one does not know
+        text = FailureKind(self.kind).suggestion if known else _UNKNOWN
+        object.__setattr__(self, "suggestion", text)
 
 
 @dataclass(frozen=True, kw_only=True)

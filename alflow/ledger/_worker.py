@@ -6,6 +6,10 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alflow.ledger._rows import AttemptRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,11 @@ class WorkerIdentity:
             boot_id=boot_id,
             pid_started=process_start(pid),
         )
+
+    def sees_gone(self, attempt: AttemptRow) -> bool:
+        """Whether the process of an attempt ran on this machine and is gone; of others only the lease can tell."""
+        here = (attempt.host, attempt.boot_id) == (self.host, self.boot_id)
+        return here and attempt.pid_started is not None and not is_alive(attempt.pid, attempt.pid_started)
 
 
 def process_start(pid: int) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alflow.explore import round0
-from alflow.ledger import CandidateState, JobState, RoundState
+from alflow.ledger import CandidateState, FailureCount, JobState, RoundState
 from alflow.loop._choose import latest_batch
 from alflow.loop._context import CampaignContext, noise_warnings
 from alflow.loop._stop import count_labels, earliest
@@ -99,11 +99,7 @@ def _plan(ctx: CampaignContext) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a campaign stands.
-
-    ``failures`` has a cause, its number of jobs, an example and a suggestion for each cause of failed and quarantined
-    jobs.
-    """
+    """Where a campaign stands."""
 
     name: str
     goal: str
@@ -114,7 +110,7 @@ class Status:
     steps: tuple[tuple[str, str], ...]
     candidates: dict[str, int]
     jobs: dict[str, int]
-    failures: tuple[dict[str, Any], ...]
+    failures: tuple[FailureCount, ...]
     labels: int
     labels_budget: int | None
     driven_by: str | None
@@ -145,10 +141,7 @@ def status(ctx: CampaignContext) -> Status:
         steps=tuple(steps),
         candidates={str(k): n for k, n in ctx.ledger.pool.counts(ctx.campaign_id).items()},
         jobs={str(k): n for k, n in ctx.ledger.queue.counts(ctx.campaign_id).items() if k is not JobState.DONE or n},
-        failures=tuple(
-            {"kind": f.kind, "count": f.count, "example": f.example, "suggestion": f.suggestion}
-            for f in ctx.ledger.queue.failures(ctx.campaign_id)
-        ),
+        failures=tuple(ctx.ledger.queue.failures(ctx.campaign_id)),
         labels=count_labels(ctx),
         labels_budget=ctx.config.budget.labels,
         driven_by=row.lease_owner,

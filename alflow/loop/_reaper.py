@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from alflow.labelers import programs_left
-from alflow.ledger import MAX_DEATHS, AttemptRow, Ledger, WorkerIdentity, is_alive
+from alflow.ledger import MAX_DEATHS, AttemptRow, Ledger, WorkerIdentity
 
 GRACE_SECONDS = 5.0
 """Between asking a program to end and killing it."""
@@ -21,13 +21,7 @@ def take_back_jobs(ledger: Ledger, *, max_deaths: int = MAX_DEATHS) -> list[int]
     job that ``max_deaths`` workers did not survive is quarantined.
     """
     me = WorkerIdentity.current()
-    dead = [
-        (attempt.job_id, attempt.fence)
-        for attempt in ledger.queue.held_attempts()
-        if (attempt.host, attempt.boot_id) == (me.host, me.boot_id)
-        and attempt.pid_started is not None
-        and not is_alive(attempt.pid, attempt.pid_started)
-    ]
+    dead = [(attempt.job_id, attempt.fence) for attempt in ledger.queue.held_attempts() if me.sees_gone(attempt)]
     jobs = ledger.queue.reclaim_expired(max_deaths=max_deaths, dead=dead)
     if jobs:
         end_orphans(ledger)
