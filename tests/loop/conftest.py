@@ -5,13 +5,14 @@ Every test that makes one runs on SQLite, and as an integration test on PostgreS
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from alflow.ledger import Ledger, open_ledger
 from alflow.loop import CampaignContext, open_campaign
 from tests.databases import Databases
 
@@ -41,6 +42,13 @@ def write_campaign(directory: Path, **changes: Any) -> Path:
     path = directory / "campaign.yaml"
     path.write_text(yaml.safe_dump(SMALL | changes))
     return path
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    """An empty one."""
+    with open_ledger(url) as opened:
+        yield opened
 
 
 @pytest.fixture

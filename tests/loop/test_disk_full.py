@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,17 @@ from alflow.errors import FailureKind
 from alflow.folder import keeper
 from alflow.folder.layout import DONE, OPEN, RESULT, TAKEN
 from alflow.labelers import EmtLabeler, Invocation, Labeler, RawOutcome, WorkerConfig
-from alflow.ledger import AttemptState, JobState, Ledger, check_ledger, open_ledger
+from alflow.ledger import AttemptState, JobState, Ledger, check_ledger
 from alflow.loop import FolderServer, LabelWorker
 from alflow.structures import Structure
-from tests.folders import start_worker, write_programs
+from tests.folders import SOON, queued, start_worker, write_programs
 from tests.labelers.test_program import GOOD, Script, labeler, processes_in
-from tests.loop.test_folder import queued
 
 FULL = Path("/dev/full")
-SOON = 40.0
 # nothing may read that file: it has no end, either
 CLOSED = "with open('out.json', 'w') as out: out.write('{}')"
 
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL} on this system")
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    with open_ledger(url) as opened:
-        yield opened
 
 
 class NoRoomFor(Script):

@@ -1,15 +1,12 @@
-"""Jobs through a folder: a server beside the ledger, ``alflow-label`` on the other side, and what may go wrong."""
+"""Jobs through a folder: a server beside the ledger, and what may go wrong there."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +14,19 @@ import pytest
 from ase.build import bulk
 
 from alflow.errors import ConfigError, FailureKind
-from alflow.folder import keeper
 from alflow.folder.layout import DONE, HEARTBEAT, JOB, OPEN, TAKEN, manifest
 from alflow.folder.outputs import find_outputs
-from alflow.labelers import EmtLabeler, EmtSettings, Labeler, LabelResult, OutputSettings, WorkerConfig
+from alflow.labelers import EmtLabeler, EmtSettings, LabelResult, OutputSettings
 from alflow.ledger import CandidateState, JobState, Ledger, NewCandidate, open_ledger
-from alflow.loop import FolderServer, WorkUntil
+from alflow.loop import WorkUntil
 from alflow.structures import Structure
-from tests.folders import start_worker, write_programs
+from tests.folders import SOON, queued, server, start_worker, write_programs
 from tests.labelers.test_program import GOOD, LeavesScratch, labeler
-
-SOON = 40.0
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    with open_ledger(url) as opened:
-        yield opened
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     return write_programs(tmp_path)
-
-
-def queued(ledger: Ledger, n: int, theory: int | None = None) -> tuple[list[int], int]:
-    """Jobs for so many structures, and the theory that they are wanted at."""
-    campaign = ledger.campaigns.create(f"c{n}", "", {}, 1)
-    structures = [Structure.from_atoms(bulk("Cu", a=3.5 + 0.01 * i)) for i in range(n)]
-    ids = ledger.pool.add(campaign.id, None, [NewCandidate(structure=s, source="test") for s in structures])
-    for state in (CandidateState.POOLED, CandidateState.SELECTED):
-        ledger.pool.transition(ids, state, "test")
-    spec = labeler().theory()
-    if theory is None:
-        theory = ledger.theories.register("script", spec.labeler, {}, spec.code, {}, spec.fingerprint).id
-    jobs = [ledger.queue.enqueue(ledger.pool.get(i).structure_id, theory, i).id for i in ids]
-    return jobs, theory
-
-
-def server(ledger: Ledger, folder: Path, made: Labeler, theory: int, **more: Any) -> FolderServer:
-    config = WorkerConfig(poll_seconds=0.05, lease_seconds=30.0)
-    return FolderServer(ledger, config, folder, labelers={theory: made}, **more)
-
-
-def wait_for(what: Any, seconds: float = SOON) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-
-
-def held(folder: Path, name: str) -> list[Path]:
-    """A file in the first run of jobs that workers hold."""
-    return list((folder / TAKEN).glob(f"job-*/run-1/{name}"))
 
 
 def test_jobs_go_out_and_labels_come_back(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
@@ -311,132 +268,6 @@ def test_what_a_superseded_worker_left_is_put_away_when_its_job_is_closed(
     time.sleep(0.4)
     serving._tidy()
     assert not left.exists()
-
-
-def test_a_worker_that_is_killed_is_noticed_and_its_job_done_again(
-    ledger: Ledger, tmp_path: Path, programs: Path
-) -> None:
-    [job], theory = queued(ledger, 1)
-    folder = tmp_path / "jobs"
-    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory, silence=0.3)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    worker = start_worker(folder, programs)
-    wait_for(lambda: held(folder, keeper.RUNNING))
-    session = json.loads(held(folder, keeper.RUNNING)[0].read_text())["session"]
-    worker.send_signal(signal.SIGKILL)
-    worker.communicate()
-    wait_for(lambda: not Path(f"/proc/{session}").exists())  # its keeper ends the program
-    time.sleep(0.4)
-    assert serving._look()
-    [attempt] = ledger.queue.attempts(job)
-    assert attempt.error_kind is FailureKind.WORKER_DIED
-    assert "showed no life for" in attempt.message
-    assert not list((folder / TAKEN).iterdir())
-
-
-def test_a_worker_that_slept_past_its_time_cannot_bring_its_result(
-    ledger: Ledger, tmp_path: Path, programs: Path
-) -> None:
-    """SIGSTOP until the job is given to another, which labels it; the first wakes up and finds its job gone."""
-    [job], theory = queued(ledger, 1)
-    folder = tmp_path / "jobs"
-    slow = f"import time; time.sleep(1.0); {GOOD}"
-    serving = server(ledger, folder, labeler(slow), theory, silence=0.3)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    sleeper = start_worker(folder, programs)
-    wait_for(lambda: held(folder, keeper.RUNNING))
-    sleeper.send_signal(signal.SIGSTOP)
-    time.sleep(0.5)
-    assert serving._look()
-    ledger.queue.retry([job])
-    other = server(ledger, folder, labeler(), theory)
-    other._place(other._claim(1)[0])
-    start_worker(folder, programs).communicate(timeout=SOON)
-    assert other._look()
-    assert ledger.queue.get(job).state is JobState.DONE
-    sleeper.send_signal(signal.SIGCONT)
-    said, _ = sleeper.communicate(timeout=SOON)
-    assert "was given to somebody else meanwhile" in said
-    assert len([a for a in ledger.queue.attempts(job) if a.state == "done"]) == 1
-
-
-def test_sigterm_gives_the_job_back_clean(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
-    _, theory = queued(ledger, 1)
-    folder = tmp_path / "jobs"
-    script = "import time; open('half.txt', 'w').write('x'); time.sleep(120)"
-    serving = server(ledger, folder, labeler(script), theory)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    before = manifest(folder / OPEN / "job-1")
-    worker = start_worker(folder, programs)
-    wait_for(lambda: held(folder, "half.txt"))
-    worker.terminate()
-    said, _ = worker.communicate(timeout=SOON)
-    assert worker.returncode == 0
-    assert "job-1 is given back" in said
-    assert manifest(folder / OPEN / "job-1") == before
-
-
-def test_a_signal_to_the_whole_batch_job_is_no_crash_of_the_calculation(
-    ledger: Ledger, tmp_path: Path, programs: Path
-) -> None:
-    """SIGTERM reaches the program before anybody else, as at a batch system's time limit."""
-    _, theory = queued(ledger, 1)
-    folder = tmp_path / "jobs"
-    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    worker = start_worker(folder, programs)
-    wait_for(lambda: held(folder, keeper.RUNNING))
-    running = json.loads(held(folder, keeper.RUNNING)[0].read_text())
-    worker.terminate()
-    for pid in (running["pid"], running["keeper"]):
-        os.kill(pid, signal.SIGTERM)
-    worker.communicate(timeout=SOON)
-    assert (folder / OPEN / "job-1").is_dir()
-    assert not (folder / DONE / "job-1").exists()
-
-
-def test_a_killed_keeper_leaves_no_program_and_is_told(ledger: Ledger, tmp_path: Path, programs: Path) -> None:
-    [job], theory = queued(ledger, 1)
-    folder = tmp_path / "jobs"
-    serving = server(ledger, folder, labeler("import time; time.sleep(120)"), theory)
-    serving._claim_folder()
-    serving._place(serving._claim(1)[0])
-    worker = start_worker(folder, programs)
-    wait_for(lambda: held(folder, keeper.RUNNING))
-    running = json.loads(held(folder, keeper.RUNNING)[0].read_text())
-    os.kill(running["keeper"], signal.SIGKILL)
-    worker.communicate(timeout=SOON)
-    assert not keeper.processes_of_session(running["session"])
-    assert serving._look()
-    [attempt] = ledger.queue.attempts(job)
-    assert attempt.error_kind is FailureKind.WORKER_DIED
-
-
-def test_a_program_that_cannot_be_started_stops_the_worker_not_the_jobs(
-    ledger: Ledger, tmp_path: Path, programs: Path
-) -> None:
-    _, theory = queued(ledger, 2)
-    folder = tmp_path / "jobs"
-    serving = server(ledger, folder, labeler(), theory)
-    serving._claim_folder()
-    for claimed in serving._claim(2):
-        serving._place(claimed)
-    broken = tmp_path / "broken"
-    broken.write_text("#!/no/such/interpreter\n")
-    broken.chmod(0o700)
-    programs.write_text(f'[script]\ncommand = ["{broken}"]\n')
-    worker = start_worker(folder, programs)
-    said, _ = worker.communicate(timeout=SOON)
-    assert worker.returncode == 1
-    assert "could not be started" in said
-    assert len(list((folder / OPEN).iterdir())) == 2
-    programs.write_text('[script]\ncommand = ["no-such-program"]\n')
-    said, _ = start_worker(folder, programs).communicate(timeout=SOON)
-    assert "there is no program 'no-such-program' on this machine's PATH" in said
 
 
 def test_a_parser_that_stumbles_ends_no_server(

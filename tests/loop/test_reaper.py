@@ -24,16 +24,9 @@ from alflow.ledger import (
     Ledger,
     NewCandidate,
     WorkerIdentity,
-    open_ledger,
 )
 from alflow.loop._reaper import end_orphans, orphans_of, take_back_jobs
 from alflow.structures import Structure
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    with open_ledger(url) as opened:
-        yield opened
 
 
 def queued(ledger: Ledger) -> int:
