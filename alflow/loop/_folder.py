@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from alflow.errors import ConfigError, FailureKind, LabelFailure, LeaseLostError, LedgerUnavailableError, NotFoundError
-from alflow.folder import keeper
 from alflow.folder.layout import (
     BAD,
     DONE,
@@ -41,6 +40,7 @@ from alflow.folder.layout import (
 )
 from alflow.labelers import Labeler, LabelResult, ProgramLabeler, WorkerConfig, read_input
 from alflow.ledger import OPEN_JOBS, ClaimedJob, JobState, Ledger
+from alflow.loop._places import Places
 from alflow.loop._reporter import Reporter
 from alflow.loop._worker import IDLE_SECONDS, LabelWorker, WorkSummary, WorkUntil, typed_failures
 
@@ -96,6 +96,7 @@ class FolderServer(LabelWorker):
     ) -> None:
         super().__init__(ledger, config, report=report, labelers=labelers)
         self._folder = folder.resolve()
+        self._places = Places(self._folder, self._report)
         self._capacity, self._silence = capacity, silence
         self._flights: dict[str, _Flight] = {}
         self._told_of: set[int] = set()
@@ -163,20 +164,6 @@ class FolderServer(LabelWorker):
                 f"{SERVED} there if that ledger was moved"
             )
 
-    def _places(self, name: str) -> list[Path]:
-        """Where a job is; what is computed counts before what is held, and that before what waits.
-
-        Looked for in the direction in which jobs move, so that none slips by; a job that is given back moves the other
-        way, hence the second look.
-        """
-        waiting, done = self._folder / OPEN / name, self._folder / DONE / name
-        found = [waiting] if waiting.exists() else []
-        found += taken_jobs(self._folder, name)
-        found += [done] if done.exists() else []
-        if not found and waiting.exists():
-            found = [waiting]
-        return found[::-1]
-
     def _tidy(self) -> None:
         """Put away what belongs to jobs that are closed; what belongs to no job of this ledger is left alone."""
         for place in (OPEN, TAKEN, DONE, BAD):
@@ -189,20 +176,11 @@ class FolderServer(LabelWorker):
                     continue
                 if state in OPEN_JOBS or (place == TAKEN and not self._is_silent(path)):
                     continue
-                self._put_away(path, f"its job is {state}")
+                self._places.put_away(path, f"its job is {state}")
 
     def _is_silent(self, taken: Path) -> bool:
-        age = self._age_of(taken / HEARTBEAT)
+        age = self._places.age_of(taken / HEARTBEAT)
         return age is None or age > self._silence
-
-    def _put_away(self, path: Path, why: str) -> None:
-        if not path.exists():
-            return
-        goal = self._folder / LOST / f"{path.name}-{time.time_ns()}"
-        with contextlib.suppress(OSError):  # somebody took it meanwhile
-            path.rename(goal)
-            self._report.note(f"{path.name} is put away in {goal.parent.name}/: {why}")
-            keeper.end_orphans(goal)
 
     # -- into the folder ---------------------------------------------------------------------------------------------
 
@@ -220,7 +198,7 @@ class FolderServer(LabelWorker):
                 )
             )
             with typed_failures():
-                self._put_away(self._folder / BAD / name, "it belongs to an earlier attempt")
+                self._places.put_away(self._folder / BAD / name, "it belongs to an earlier attempt")
                 if not self._takes_up(name, job, labeler):
                     self._write(job, labeler)
         except LabelFailure as failure:
@@ -234,7 +212,7 @@ class FolderServer(LabelWorker):
 
     def _takes_up(self, name: str, job: ClaimedJob, labeler: ProgramLabeler) -> bool:
         """Whether the folder holds this very calculation; another one of that name is put away."""
-        for there in self._places(name) or self._places(name):
+        for there in self._places.find(name) or self._places.find(name):
             try:
                 structure, theory = read_input(there)
             except LabelFailure:
@@ -243,7 +221,7 @@ class FolderServer(LabelWorker):
                 structure, theory = None, ""
             if structure == job.structure and theory == labeler.theory().fingerprint:
                 return True
-            self._put_away(there, "it is another calculation")
+            self._places.put_away(there, "it is another calculation")
         return False
 
     def _write(self, job: ClaimedJob, labeler: ProgramLabeler) -> None:
@@ -296,12 +274,12 @@ class FolderServer(LabelWorker):
                 moved |= self._collect(name, flight)
             elif (self._folder / BAD / name).exists():
                 reason = (read_json(self._folder / BAD / name / REASON) or {}).get("reason", "no reason was given")
-                self._put_away(self._folder / BAD / name, str(reason))
+                self._places.put_away(self._folder / BAD / name, str(reason))
                 self._close(name, LabelFailure(FailureKind.TRUNCATED, f"it did not reach its worker whole: {reason}"))
                 moved = True
             elif taken := taken_jobs(self._folder, name):
                 moved |= self._check_life(name, flight, taken[0])
-            elif self._places(name):
+            elif self._places.find(name):
                 flight.missing_since = None
             else:
                 # a network file system may show a move late
@@ -319,11 +297,11 @@ class FolderServer(LabelWorker):
         state = self._patiently(lambda: self._ledger.queue.get(job_id)).state
         # a job that is queued or submitted may be another server's by now, which serves this folder
         if state is JobState.RUNNING or state not in OPEN_JOBS:
-            self._put_away(self._folder / OPEN / name, f"its job is {state} elsewhere")
+            self._places.put_away(self._folder / OPEN / name, f"its job is {state} elsewhere")
         self._report.note(f"{name}: the lease was lost, what is computed for it is not stored")
 
     def _check_life(self, name: str, flight: _Flight, taken: Path) -> bool:
-        silent = self._age_of(taken / HEARTBEAT)
+        silent = self._places.age_of(taken / HEARTBEAT)
         if silent is None:  # it may have died before its first sign of life
             flight.silent_since = flight.silent_since or time.monotonic()
             silent = time.monotonic() - flight.silent_since
@@ -332,20 +310,11 @@ class FolderServer(LabelWorker):
         if silent <= self._silence:
             return False
         worker = (read_json(taken / WORKER) or {}).get("worker", "its worker")
-        self._put_away(taken, f"{worker} showed no life for {silent:.0f} s")
+        self._places.put_away(taken, f"{worker} showed no life for {silent:.0f} s")
         if taken.exists():
             return False
         self._close(name, LabelFailure(FailureKind.WORKER_DIED, f"{worker} showed no life for {silent:.0f} s"))
         return True
-
-    def _age_of(self, path: Path) -> float | None:
-        """Seconds since a file was touched, by the clock of the file system that holds it."""
-        clock = self._folder / ".clock"
-        try:
-            clock.touch()
-            return clock.stat().st_mtime - path.stat().st_mtime
-        except OSError:
-            return None
 
     def _collect(self, name: str, flight: _Flight) -> bool:
         """Read what was computed; False where its files are not all there yet."""
@@ -366,7 +335,7 @@ class FolderServer(LabelWorker):
             flight.incomplete_since = flight.incomplete_since or now
             if now - flight.incomplete_since < ARRIVAL_SECONDS:
                 return False
-            self._put_away(directory, wrong[0])
+            self._places.put_away(directory, wrong[0])
             self._close(
                 name, LabelFailure(FailureKind.TRUNCATED, f"its results did not arrive: {'; '.join(wrong[:3])}")
             )
@@ -402,7 +371,7 @@ class FolderServer(LabelWorker):
     def _put_in(self, directory: Path, flight: _Flight) -> None:
         """Let a job whose next run is written wait for a worker."""
         waiting = self._folder / OPEN / directory.name
-        self._put_away(waiting, "its job is further by now")
+        self._places.put_away(waiting, "its job is further by now")
         self._record(directory, flight.job, flight.labeler)
         directory.rename(waiting)
 
@@ -454,4 +423,4 @@ class FolderServer(LabelWorker):
                 shutil.rmtree(directory, ignore_errors=True)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            self._put_away(directory, f"it could not be moved to {goal}: {str(error)[:300]}")
+            self._places.put_away(directory, f"it could not be moved to {goal}: {str(error)[:300]}")

@@ -56,6 +56,7 @@ from alflow.ledger._states import HELD_JOBS
 from alflow.loop import FolderServer, LabelWorker, SilentReporter, WorkUntil
 from alflow.loop._outage import through_outage
 from alflow.structures import Structure
+from tests.databases import PostgresqlServer
 from tests.kill import victim
 from tests.kill.scene import Command, Scene
 from tests.kill.victim import WORKER, Point, Trap, announce
@@ -351,6 +352,15 @@ class Bench:
     def said(self) -> str:
         """Everything that the processes said."""
         return "\n".join(command.output() for command in self.scene.commands)
+
+    def go_on_without(self, server: PostgresqlServer) -> None:
+        """Crash the database, let the process that waits go on, and start it again."""
+        server.stop("immediate")
+        try:
+            self.scene.go()
+            time.sleep(0.5)
+        finally:
+            server.start()
 
     # -- what is left ----------------------------------------------------------------------------------------------
 

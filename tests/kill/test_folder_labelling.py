@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -146,12 +145,7 @@ def test_the_database_crashes_under_a_server(bench: Bench, point: str, crashing_
     bench.label()
     server = bench.server(point)
     bench.scene.wait_until_reached(server)
-    crashing_server.stop("immediate")
-    try:
-        bench.scene.go()
-        time.sleep(0.5)
-    finally:
-        crashing_server.start()
+    bench.go_on_without(crashing_server)
     assert server.wait() == 0
     assert "cannot be reached" in server.output()
     assert bench.losses() == []
