@@ -15,6 +15,7 @@ from alflow.loop._choose import choose
 from alflow.loop._context import CampaignContext, noise_warnings
 from alflow.loop._design import design
 from alflow.loop._explore import explore_steps
+from alflow.loop._hull import labelled_candidates
 from alflow.loop._label import label
 from alflow.loop._lease import campaign_lease
 from alflow.loop._limits import Allowance, RunLimits
@@ -27,6 +28,8 @@ from alflow.potentials import compute_threads
 
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
 CallStep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+
+TRAIN: tuple[str, StepFunction] = ("train", train)
 
 MAX_OUTAGES = 5
 """Within an hour and without a finished step: then it is the step that the ledger does not survive."""
@@ -65,7 +68,7 @@ def round_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunctio
     if index == 0:
         before = [*explore_steps(ctx, index), ("design", design)]
     else:
-        before = [("train", train), *explore_steps(ctx, index), ("score", score), ("select", choose)]
+        before = [TRAIN, *explore_steps(ctx, index), ("score", score), ("select", choose)]
     return [*before, ("queue", queue), ("label", label), ("assess", assess)]
 
 
@@ -82,7 +85,8 @@ def run(
 
     May be killed at any instant: finished steps are never redone, an unfinished one is repeated with the same random
     numbers, and the same call continues. When the ledger cannot be reached for a while, the run waits for it and goes
-    on in the same way.
+    on in the same way. A campaign that stops at the end of a round trains once more, so that its newest committee has
+    learnt from every label.
 
     Parameters
     ----------
@@ -124,18 +128,20 @@ def run(
         """Work on the current round, or the next; return how the run ended, or None to be called again."""
         nonlocal acted
         campaign = ctx.campaign
-        if campaign.state is CampaignState.STOPPED:
+        stopped = campaign.state is CampaignState.STOPPED
+        if stopped and not owes_training(ctx):
             return ended(RunState.STOPPED, campaign.reason)
         round_row = ctx.ledger.rounds.current(ctx.campaign_id)
         if round_row is None or round_row.state is RoundState.CLOSED:
-            reached = allowance.no_round(_closed_rounds(ctx) - closed_before)
+            reached = None if stopped else allowance.no_round(_closed_rounds(ctx) - closed_before)
             if reached is not None:
                 return ended(RunState.LIMIT, reached)
             index = 0 if round_row is None else round_row.index + 1
             with ctx.write():
                 round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
-        ctx.report.round(round_row.index, "design" if round_row.index == 0 else "")
-        for name, function in round_steps(ctx, round_row.index):
+        about = "its training only: the last labels are learnt from" if stopped else ""
+        ctx.report.round(round_row.index, "design" if round_row.index == 0 else about)
+        for name, function in [TRAIN] if stopped else round_steps(ctx, round_row.index):
             if _is_finished(ctx, round_row, name):
                 continue
             if _must_wait(ctx, round_row, name):
@@ -173,6 +179,22 @@ def run(
 
 def _closed_rounds(ctx: CampaignContext) -> int:
     return sum(row.state is RoundState.CLOSED for row in ctx.ledger.rounds.list(ctx.campaign_id))
+
+
+def owes_training(ctx: CampaignContext) -> bool:
+    """True where a stopped campaign has labels that its newest committee has not seen.
+
+    It learns from them in the first step of the round that would come next, from which it goes on if it is resumed.
+    Where labelling itself was stopped the round is still open, and is to be mended first.
+    """
+    round_row = ctx.ledger.rounds.current(ctx.campaign_id)
+    if round_row is None:
+        return False
+    if round_row.state is RoundState.OPEN:
+        return round_row.index > 0 and not _is_finished(ctx, round_row, "train")
+    newest = ctx.ledger.committees.latest(ctx.campaign_id)
+    seen = set() if newest is None else {label.label_id for label in ctx.ledger.committees.labels(newest.id)}
+    return any(label.id not in seen for _, label in labelled_candidates(ctx))
 
 
 def _run_step(

@@ -333,7 +333,7 @@ def _budget(ledger: Ledger, records: Records, n_computed: int) -> tuple[BudgetLi
     wall = datetime.fromisoformat(last) - datetime.fromisoformat(records.campaign.created)
     return (
         BudgetLine(name="labels computed", spent=n_computed, limit=limits.get("labels"), unit=""),
-        BudgetLine(name="rounds", spent=len(records.rounds), limit=limits.get("rounds"), unit=""),
+        BudgetLine(name="rounds", spent=len(closed), limit=limits.get("rounds"), unit=""),
         BudgetLine(name="wall time", spent=wall.total_seconds() / 3600, limit=limits.get("wall_hours"), unit="h"),
         BudgetLine(
             name="labelling time",

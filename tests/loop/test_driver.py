@@ -11,6 +11,10 @@ from alflow.loop import CampaignContext, RunLimits, RunState, approve, open_camp
 from tests.loop.conftest import MakeCampaign, write_campaign
 
 
+class Killed(BaseException):
+    """Stands for a signal: nothing in alflow may catch it."""
+
+
 def outcome_of(ctx: CampaignContext) -> set[tuple[str, str, float | None]]:
     """Everything that must not depend on when a run was killed: structure, state, label."""
     rows = ctx.ledger.pool.rows(ctx.ledger.pool.ids(ctx.campaign_id))
@@ -32,11 +36,11 @@ def test_a_campaign_runs_its_rounds_and_stops_with_a_sentence(small: CampaignCon
     assert outcome.rounds == 3
     assert small.campaign.state is CampaignState.STOPPED
     rounds = small.ledger.rounds.list(small.campaign_id)
-    assert [r.index for r in rounds] == [0, 1, 2]
+    assert [(r.index, r.state) for r in rounds] == [*((k, RoundState.CLOSED) for k in range(3)), (3, RoundState.OPEN)]
     for row in rounds:
         assert all(step.state is StepState.FINISHED for step in small.ledger.rounds.steps(row.id))
     committees = small.ledger.committees.list(small.campaign_id)
-    assert [c.round_index for c in committees] == [1, 2]
+    assert [c.round_index for c in committees] == [1, 2, 3]
     assert all(c.calibration is not None for c in committees)
     batch = small.ledger.rounds.step(rounds[1].id, "select").summary["batch"]
     assert 1 <= len(batch) <= 4
@@ -44,6 +48,44 @@ def test_a_campaign_runs_its_rounds_and_stops_with_a_sentence(small: CampaignCon
     assessed = rounds[1].summary["assessed"]
     assert {row["id"] for row in assessed} == {item["id"] for item in batch}
     assert rounds[1].summary["coverage"]["batch"]["energy"]["n"] == len(batch)
+
+
+def test_a_campaign_that_stops_has_learnt_from_every_label(small: CampaignContext) -> None:
+    run(small)
+    labelled = small.ledger.labels.accepted(small.theory.id, small.campaign_id)
+    newest = small.ledger.committees.latest(small.campaign_id)
+    assert newest is not None
+    assert {label.label_id for label in small.ledger.committees.labels(newest.id)} == {label.id for label in labelled}
+    found = status(small)
+    assert (found.state, found.committee) == ("stopped", {"round": 3, "labels": len(labelled)})
+    assert [step.name for step in small.ledger.rounds.steps(small.ledger.rounds.list(small.campaign_id)[3].id)] == [
+        "train"
+    ]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_the_last_training_is_made_up_for_and_a_resumed_campaign_goes_on_behind_it(
+    after: bool, make_campaign: MakeCampaign
+) -> None:
+    def call(name: str, function: Any) -> dict[str, Any]:
+        if name == "train" and ctx.campaign.state is CampaignState.STOPPED:
+            if after:
+                function()
+            raise Killed
+        return plain_call(name, function)
+
+    ctx = open_campaign(make_campaign(budget={"rounds": 2}))
+    with pytest.raises(Killed):
+        run(ctx, call)
+    outcome = run(ctx)
+    assert outcome.sentence.startswith("Budget spent: 2 of 2 rounds")
+    assert outcome.did_nothing is after
+    assert [c.round_index for c in ctx.ledger.committees.list(ctx.campaign_id)] == [1, 2]
+    resumed = open_campaign(make_campaign(budget={"rounds": 3}))
+    assert run(resumed).rounds == 1
+    assert [c.round_index for c in ctx.ledger.committees.list(ctx.campaign_id)] == [1, 2, 3]
+    last = ctx.ledger.rounds.list(ctx.campaign_id)[2]
+    assert (last.state, ctx.ledger.rounds.step(last.id, "assess").state) == (RoundState.CLOSED, StepState.FINISHED)
 
 
 def test_every_label_has_one_job_and_every_candidate_a_reason(small: CampaignContext) -> None:
@@ -81,10 +123,6 @@ def test_limits_of_one_run_leave_the_campaign_ready_to_go_on(small: CampaignCont
     assert small.campaign.state is CampaignState.ACTIVE
     second = run(small)
     assert second.rounds == 2
-
-
-class Killed(BaseException):
-    """Stands for a signal: nothing in alflow may catch it."""
 
 
 @pytest.fixture(scope="module")

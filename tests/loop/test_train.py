@@ -16,7 +16,7 @@ def test_structures_learned_before_anything_was_held_out_do_not_calibrate(make_c
     changed = open_campaign(make_campaign(training=training))
     before = [row for row in prospective_rows(changed) if row["error"] is not None]
     run(changed, limits=RunLimits(rounds=1))
-    first, second = changed.ledger.committees.list(changed.campaign_id)
+    first, second, _ = changed.ledger.committees.list(changed.campaign_id)
     assert "started from the weights" in second.metrics["warm_start"]
     learned = {label.label_id for label in changed.ledger.committees.labels(first.id)}
     held_out = {label.label_id for label in changed.ledger.committees.labels(second.id) if label.held_out}
