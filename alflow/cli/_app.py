@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 import alflow
-from alflow.cli import _data, _db, _dedup, _deploy, _drive, _labeler, _lammps, _look, _models, _queue, _start, _theory
+from alflow.cli import (
+    _committee,
+    _data,
+    _db,
+    _dedup,
+    _deploy,
+    _drive,
+    _labeler,
+    _lammps,
+    _look,
+    _models,
+    _queue,
+    _start,
+    _theory,
+)
 from alflow.cli._errors import BUG_NOTE, ExitCode, describe, print_error, print_interrupted, silence_broken_pipe
 
 
@@ -119,6 +133,13 @@ _add(app, _deploy.upkeep, "upkeep", "alflow upkeep --keep-committees 3", panel=_
 _add(app, _models.train, "train", "alflow train train.extxyz --output model", panel=_MACHINES)
 _add(app, _models.evaluate, "eval", "alflow eval model test.extxyz --json", panel=_MACHINES)
 _add(app, _lammps.lammps, "lammps", "alflow lammps model --output model.mliap > model.in", panel=_MACHINES)
+
+committee_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List the potentials that a campaign trained, and take one along."
+)
+_add(committee_app, _committee.ls, "ls", "alflow committee ls")
+_add(committee_app, _committee.save, "save", "alflow committee save --output model")
+app.add_typer(committee_app, name="committee", rich_help_panel=_MACHINES)
 
 queue_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at labelling jobs and act on them.")
 _add(queue_app, _queue.ls, "ls", "alflow queue ls --state failed")

@@ -277,10 +277,9 @@ def worker(
 
 
 def _stop_rule(ctx: CampaignContext) -> str | None:
-    """Name of the rule that stopped a campaign, as its last round recorded it."""
-    last = ctx.ledger.rounds.current(ctx.campaign_id)
-    stop = {} if last is None else last.summary.get("stop", {})
-    rule: str | None = stop.get("rule")
+    """Name of the rule that stopped a campaign, as a round recorded it: the last, or the one before its training."""
+    stops = [row.summary["stop"] for row in ctx.ledger.rounds.list(ctx.campaign_id) if "stop" in row.summary]
+    rule: str | None = stops[-1].get("rule") if stops else None
     return rule
 
 
@@ -354,9 +353,13 @@ def _print_status(found: Status) -> None:
         add("reason", found.reason)
     if found.round_index is not None:
         now = f"step {found.step}" if found.step else "finished"
+        if found.state == "stopped" and [name for name, state in found.steps if state == "finished"] == ["train"]:
+            now = "its training only"
         add("round", f"{found.round_index}, {now}" + (f", driven by {found.driven_by}" if found.driven_by else ""))
     budget = "" if found.labels_budget is None else f" of {found.labels_budget}"
     add("labels", f"{found.labels}{budget} computed, theory {found.theory}")
+    if found.committee is not None:
+        add("committee", f"of round {found.committee['round']}, from {plural(found.committee['labels'], 'label')}")
     add("candidates", _counts(found.candidates))
     if any(found.jobs.values()):
         add("jobs", _counts(found.jobs))
@@ -401,6 +404,9 @@ def _print_result(found: Status) -> None:
     console = stderr()
     console.print(", ".join(spent))
     console.print("`alflow report` draws the campaign; `alflow why ID` tells why a candidate was or was not labelled")
+    if found.committee is not None:
+        about = f"round {found.committee['round']}, from {plural(found.committee['labels'], 'label')}"
+        console.print(f"`alflow committee save --output MODEL` writes the newest potential: {about}")
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ A round is train → explore → score → select → queue → label → assess
 is idempotent and ends in one transaction, so that a run killed at any instant is continued by the same command.
 """
 
+from alflow.loop._committee import find_committee, open_committee
 from alflow.loop._context import CampaignContext, open_campaign, register_theory
 from alflow.loop._driver import RunOutcome, RunState, plain_call, round_steps, run
 from alflow.loop._folder import FolderServer
@@ -45,9 +46,11 @@ __all__ = [
     "WorkUntil",
     "add_structures",
     "approve",
+    "find_committee",
     "import_labels",
     "locate_campaign",
     "open_campaign",
+    "open_committee",
     "plain_call",
     "plan",
     "register_theory",

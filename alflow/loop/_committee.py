@@ -1,4 +1,4 @@
-"""The committee of a round, as it was stored."""
+"""The committees of a campaign, as they were stored."""
 
 from __future__ import annotations
 
@@ -6,9 +6,37 @@ from functools import lru_cache
 from pathlib import Path
 
 from alflow.errors import NotFoundError
-from alflow.ledger import CandidateRow, CommitteeRow, RoundRow
+from alflow.ledger import CandidateRow, CommitteeRow, Ledger, RoundRow
 from alflow.loop._context import CampaignContext
 from alflow.potentials import Calibration, Committee, potential_kind
+
+
+def find_committee(ledger: Ledger, campaign: str | int, *, round_index: int | None = None) -> CommitteeRow:
+    """Return what is stored about a committee of a campaign.
+
+    Parameters
+    ----------
+    ledger
+        where the campaign lives
+    campaign
+        its name or id
+    round_index
+        the round in which the committee was trained; None: the newest
+
+    Raises
+    ------
+    NotFoundError
+        if there is no such campaign, or nothing was trained yet or in that round
+    """
+    row = ledger.campaigns.get(campaign)
+    committees = ledger.committees.list(row.id)
+    if not committees:
+        raise NotFoundError(f"campaign {row.name!r} has no committee yet; `alflow run` trains one")
+    chosen = [c for c in committees if round_index is None or c.round_index == round_index]
+    if not chosen:
+        rounds = ", ".join(str(c.round_index) for c in committees)
+        raise NotFoundError(f"campaign {row.name!r} trained no committee in round {round_index}, but in {rounds}")
+    return chosen[-1]
 
 
 def round_committee(ctx: CampaignContext, round_row: RoundRow) -> Committee:
@@ -22,7 +50,7 @@ def round_committee(ctx: CampaignContext, round_row: RoundRow) -> Committee:
     row = committee_row(ctx, round_row)
     if row is None:
         raise NotFoundError(f"round {round_row.index} of {ctx.name} has no committee yet; `alflow run` trains it")
-    return open_committee(ctx, row)
+    return open_committee(ctx.ledger, row)
 
 
 def committee_row(ctx: CampaignContext, round_row: RoundRow) -> CommitteeRow | None:
@@ -33,14 +61,25 @@ def committee_row(ctx: CampaignContext, round_row: RoundRow) -> CommitteeRow | N
 def latest_committee(ctx: CampaignContext) -> Committee | None:
     """Return the newest committee of the campaign, or None before the first training."""
     row = ctx.ledger.committees.latest(ctx.campaign_id)
-    return None if row is None else open_committee(ctx, row)
+    return None if row is None else open_committee(ctx.ledger, row)
 
 
-def open_committee(ctx: CampaignContext, row: CommitteeRow) -> Committee:
-    """Load a stored committee with its calibration."""
+def open_committee(ledger: Ledger, row: CommitteeRow) -> Committee:
+    """Load a stored committee with its calibration.
+
+    Raises
+    ------
+    NotFoundError
+        if its file was let go
+    LedgerError
+        if its file is missing
+    """
     if row.artifact_id is None:
-        raise NotFoundError(f"the committee of round {row.round_index} was pruned; `alflow train` makes another")
-    committee = _load(str(row.spec.get("kind", "native")), ctx.ledger.artifacts.path(row.artifact_id))
+        raise NotFoundError(
+            f"the committee of round {row.round_index} was let go to save space; `alflow committee ls` shows which "
+            "are kept"
+        )
+    committee = _load(str(row.spec.get("kind", "native")), ledger.artifacts.path(row.artifact_id))
     if row.calibration is None:
         return committee
     return committee.with_calibration(Calibration.from_dict(dict(row.calibration)))

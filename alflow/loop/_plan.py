@@ -99,7 +99,7 @@ def _plan(ctx: CampaignContext) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a campaign stands."""
+    """Where a campaign stands; ``committee`` is the newest: its round, and the number of labels it was trained on."""
 
     name: str
     goal: str
@@ -113,6 +113,7 @@ class Status:
     failures: tuple[FailureCount, ...]
     labels: int
     labels_budget: int | None
+    committee: dict[str, int] | None
     driven_by: str | None
     ledger: str
     theory: str
@@ -131,6 +132,7 @@ def status(ctx: CampaignContext) -> Status:
             (name, ctx.ledger.rounds.step(current.id, name).state.value) for name, _ in round_steps(ctx, current.index)
         ]
     hull = ctx.ledger.hulls.latest(ctx.campaign_id)
+    newest = ctx.ledger.committees.latest(ctx.campaign_id)
     return Status(
         name=row.name,
         goal=row.goal,
@@ -144,6 +146,9 @@ def status(ctx: CampaignContext) -> Status:
         failures=tuple(ctx.ledger.queue.failures(ctx.campaign_id)),
         labels=count_labels(ctx),
         labels_budget=ctx.config.budget.labels,
+        committee=None
+        if newest is None
+        else {"round": newest.round_index, "labels": len(ctx.ledger.committees.labels(newest.id))},
         driven_by=row.lease_owner,
         ledger=ctx.ledger.url,
         theory=ctx.theory.name or ctx.theory.fingerprint[:12],

@@ -21,10 +21,9 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from mechanics import VOLUMES, at_rest, birch_murnaghan, describe, scan
 
-from alflow.errors import AlflowError, NotFoundError, UserError
+from alflow.errors import AlflowError, UserError
 from alflow.ledger import CandidateState, NewCandidate, Stream
-from alflow.loop import LabelWorker, open_campaign
-from alflow.potentials import Calibration, load_committee
+from alflow.loop import LabelWorker, find_committee, open_campaign, open_committee
 from alflow.structures import DuplicateIndex, DuplicatePolicy, Structure
 
 if TYPE_CHECKING:
@@ -234,14 +233,9 @@ def newest_committee(ctx: CampaignContext) -> Committee:
     NotFoundError
         before the first training
     """
-    row = ctx.ledger.committees.latest(ctx.campaign_id)
-    if row is None or row.artifact_id is None:
-        raise NotFoundError(f"campaign {ctx.name!r} has no committee yet; `alflow run` trains one")
-    committee = load_committee(ctx.ledger.artifacts.path(row.artifact_id))
+    row = find_committee(ctx.ledger, ctx.campaign_id)
     say(f"the committee of round {row.round_index}, trained on {row.metrics['n_labels']} labels")
-    if row.calibration is None:
-        return committee
-    return committee.with_calibration(Calibration.from_dict(dict(row.calibration)))
+    return open_committee(ctx.ledger, row)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
