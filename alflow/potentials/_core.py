@@ -156,7 +156,7 @@ class CommitteeCore:
         self, edges: Sequence[EdgeList], first: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], EdgeList, NDArray[np.int64]]]:
         """What is evaluated at once: structures, their edges, and rows of their atoms, the first of each at `first`."""
-        most = max(BLOCK_BYTES, self.engine.spare_bytes) // self.engine.edge_bytes
+        most = self._room(BLOCK_BYTES)
         for chunk in self._chunks(edges):
             if len(chunk) == 1 and len(edges[chunk[0]].centres) > most:
                 for block in blocks_of(edges[chunk[0]], self.spec.n_layers, most):
@@ -165,10 +165,15 @@ class CommitteeCore:
                 rows = [np.arange(first[i], first[i] + len(edges[i].atoms)) for i in chunk]
                 yield chunk, EdgeList.join([edges[i] for i in chunk]), np.concatenate(rows)
 
+    def _room(self, on_cpu: int) -> int:
+        """Edges that one evaluation may hold: in so many bytes on a CPU, in what is free on a GPU."""
+        spare = self.engine.spare_bytes
+        return (on_cpu if spare is None else spare) // self.engine.edge_bytes
+
     def _chunks(self, edges: Sequence[EdgeList]) -> list[NDArray[np.int64]]:
         """Split into chunks; structures with alike rows stand together, so that little is padded."""
         most_atoms = self.engine.chunk_atoms
-        most_edges = max(CHUNK_BYTES, self.engine.spare_bytes) // self.engine.edge_bytes
+        most_edges = self._room(CHUNK_BYTES)
         atoms = np.array([len(e.atoms) for e in edges], dtype=np.int64)
         counts = np.array([len(e.centres) for e in edges], dtype=np.int64)
         chunks: list[list[int]] = []

@@ -13,6 +13,9 @@ from alflow.errors import PotentialError
 DEVICE = "ALFLOW_DEVICE"
 """Environment variable: ``cpu`` (the default), ``cuda``, ``cuda:1``. It belongs to the machine, not to a campaign."""
 
+LEAST = 32 * 2**20
+"""Bytes on a GPU with which anything is begun."""
+
 log = logging.getLogger("alflow.potentials")
 
 
@@ -36,12 +39,15 @@ def wanted_device() -> torch.device:
     return torch.device(wanted)
 
 
-def spare_bytes(device: torch.device) -> int:
-    """Three quarters of the memory that is free on a GPU, with what torch holds there unused; 0 for a CPU."""
+def spare_bytes(device: torch.device) -> int | None:
+    """Three quarters of the memory that is free on a GPU, with what torch holds there unused; None for a CPU.
+
+    At least :data:`LEAST`, so that work on a GPU that others fill up ends in torch's own message and not in crumbs.
+    """
     if device.type == "cpu":
-        return 0
+        return None
     free, _ = torch.cuda.mem_get_info(device)
-    return 3 * (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 4
+    return max(LEAST, 3 * (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 4)
 
 
 def uses_tf32() -> bool:

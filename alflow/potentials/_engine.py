@@ -65,8 +65,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def spare_bytes(self) -> int:
-        """Memory that one evaluation may take where that is more than on a CPU, else 0."""
+    def spare_bytes(self) -> int | None:
+        """Memory that one evaluation may take on a GPU; None on a CPU."""
         ...
 
     def batch(self, edges: EdgeList) -> Batch:
@@ -201,7 +201,7 @@ class PlainEngine:
         warn_of_tf32(self.device)
 
     @property
-    def spare_bytes(self) -> int:
+    def spare_bytes(self) -> int | None:
         """Three quarters of what is free on a GPU."""
         return spare_bytes(self.device)
 
@@ -244,7 +244,7 @@ class KernelEngine:
     """Compiled kernels on a CPU."""
 
     chunk_atoms = 256
-    spare_bytes = 0
+    spare_bytes: int | None = None
 
     def __init__(self, network: CommitteeNetwork, numbers: NDArray[np.int64], dtype: torch.dtype) -> None:
         self.network, self.numbers, self.dtype = KernelNetwork(network, dtype), numbers, dtype
@@ -284,7 +284,8 @@ class PlainGeometry:
         self.edges, self.tables = edges, [PairTable.of(e) for e in edges]
         self.numbers, self.spec, self.dtype, self.device = numbers, spec, dtype, device
         n_bytes = sum(len(pairs) for pairs, _ in self.tables) * n_features(spec) * 10 * dtype.itemsize
-        self.summed = n_bytes <= max(KEPT_BYTES, spare_bytes(device) // 2)
+        spare = spare_bytes(device)
+        self.summed = n_bytes <= (KEPT_BYTES if spare is None else spare // 2)
         self._functions: list[EdgeFunctions] = []
         self._values: list[torch.Tensor] = []
         self._slopes: list[torch.Tensor] = []

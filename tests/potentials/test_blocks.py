@@ -84,3 +84,27 @@ def test_blocks_give_the_same_answers(
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
     for one, other in zip(blocks.forces, whole.forces, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-10 * max(1.0, np.abs(other).max()))
+
+
+def test_little_memory_of_a_gpu_makes_more_and_smaller_blocks(
+    labelled: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALFLOW_KERNELS", "off")
+    spec = CommitteeSpec(channels=4, l_max=1, l_product=1, n_layers=1, n_members=2, dtype="float64")
+    committee = train_committee(labelled[:8], spec, TrainingSpec(max_epochs=1))
+    structure = large((15, 3, 3))
+    whole = committee.predict([structure])
+    sizes: list[int] = []
+
+    def recorded(*arguments: object) -> object:
+        sizes.append(arguments[2])  # type: ignore[arg-type]
+        return blocks_of(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("alflow.potentials._core.blocks_of", recorded)
+    edge_bytes = committee.core.engine.edge_bytes
+    for edges in (1200, 2400):
+        monkeypatch.setattr("alflow.potentials._engine.spare_bytes", lambda _, n=edges: n * edge_bytes)
+        found = committee.predict([structure])
+        np.testing.assert_allclose(found.energy, whole.energy, rtol=1e-12)
+        np.testing.assert_allclose(found.forces[0], whole.forces[0], atol=1e-10)
+    assert sizes == [1200, 2400]

@@ -102,7 +102,7 @@ def test_gradients_of_a_training(
 ) -> None:
     if not summed:
         monkeypatch.setattr("alflow.potentials._engine.KEPT_BYTES", 0)
-        monkeypatch.setattr("alflow.potentials._engine.spare_bytes", lambda _: 0)
+        monkeypatch.setattr("alflow.potentials._engine.spare_bytes", lambda _: None)
     core = (heavy if many else committee).core
     structures = many_elements() if many else [*odd_ones(), *cells(4)]
     edges = [EdgeList.of(Structure.from_atoms(a), core.numbers, core.spec.r_max) for a in structures]
@@ -199,7 +199,7 @@ def test_blocks(committee: NativeCommittee, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("alflow.potentials._core.blocks_of", counted)
     for bound in ("BLOCK_BYTES", "CHUNK_BYTES"):
         monkeypatch.setattr(f"alflow.potentials._core.{bound}", 8000 * moved.core.engine.edge_bytes)
-    monkeypatch.setattr("alflow.potentials._engine.spare_bytes", lambda _: 0)
+    monkeypatch.setattr("alflow.potentials._engine.spare_bytes", lambda _: None)
     blocks = moved.predict(structures, features=True)
     assert pieces >= 4
     assert_same(whole, expected, 1e-9)

@@ -10,7 +10,7 @@ from ase import Atoms
 from alflow.equivariant import _harmonics, _linear
 from alflow.errors import PotentialError
 from alflow.potentials import NativeCommittee, TrainingSpec, _device, train_committee
-from alflow.potentials._device import spare_bytes, uses_tf32, wanted_device, warn_of_tf32
+from alflow.potentials._device import LEAST, spare_bytes, uses_tf32, wanted_device, warn_of_tf32
 from alflow.potentials._engine import Batch, PlainEngine, choose_engine
 from alflow.potentials._geometry import EdgeList
 from alflow.structures import Structure
@@ -106,4 +106,15 @@ def test_tf32_is_off_and_noticed_where_it_is_on(
 
 
 def test_a_cpu_has_no_memory_of_its_own() -> None:
-    assert spare_bytes(torch.device("cpu")) == 0
+    assert spare_bytes(torch.device("cpu")) is None
+
+
+def test_what_is_free_on_a_gpu_bounds_what_is_done_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, free = torch.device("cuda"), 400 * 2**20
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 300 * 2**20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100 * 2**20)
+    assert spare_bytes(gpu) == 450 * 2**20
+    free = 0
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 100 * 2**20)
+    assert spare_bytes(gpu) == LEAST

@@ -106,7 +106,7 @@ class ModuleEngine:
     """
 
     edge_bytes = 32 * 1024
-    spare_bytes = 0
+    spare_bytes: int | None = None
 
     def __init__(
         self,
