@@ -89,7 +89,6 @@ class KernelBatch:
             edges=EdgeTensors(
                 first=_starts(np.bincount(edges.centres, minlength=n_atoms)),
                 rows=_starts(per_row),
-                centre=torch.from_numpy(edges.centres),
                 neighbour=torch.from_numpy(edges.neighbours),
                 **{f.name: getattr(functions, f.name).contiguous() for f in fields(EdgeFunctions)},
             ),
@@ -126,7 +125,6 @@ class KernelBatch:
             edges=EdgeTensors(
                 first=starts("first"),
                 rows=starts("rows"),
-                centre=moved("centre", atoms),
                 neighbour=moved("neighbour", atoms),
                 **{f.name: joined(f.name) for f in fields(EdgeFunctions)},
             ),

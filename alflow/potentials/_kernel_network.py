@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alflow.equivariant import degree_of_component
-from alflow.potentials._geometry import VOIGT
 from alflow.potentials._kernel_batch import KernelBatch
 from alflow.potentials._network import FADE, CommitteeNetwork, NetworkOutput
 from alflow.potentials._threads import in_threads, n_threads
@@ -19,8 +18,10 @@ from alflow.potentials.kernels import (
     Message,
     MessageTangent,
     Products,
+    collect,
     density,
     density_tangent,
+    displace,
     load_kernels,
 )
 
@@ -159,11 +160,7 @@ class KernelNetwork:
             forces = virial = None
             if derivatives:
                 (pull,) = torch.autograd.grad(atomic.sum(), displacement)
-                forces = pull.new_zeros(members, batch.n_atoms, 3)
-                forces.index_add_(1, edges.centre, pull).index_add_(1, edges.neighbour, pull, alpha=-1)
-                products = [batch.vectors[:, a] * pull[:, :, b] for a, b in VOIGT]
-                virial = pull.new_zeros(members, batch.n_structures, 6)
-                virial.index_add_(1, batch.structure[edges.centre], torch.stack(products, dim=2))
+                forces, virial = collect(pull, edges, batch.vectors, batch.structure, batch.n_structures, self.kernels)
         energy = batch.sum_structures(atomic.detach())
         return NetworkOutput(energy=energy, forces=forces, virial=virial, features=features)
 
@@ -172,11 +169,7 @@ class KernelNetwork:
     ) -> torch.Tensor:
         """A number whose gradient by the weights is that of energy · E + forces · F + virial · W."""
         edges = batch.edges
-        moved = forces.index_select(1, edges.centre) - forces.index_select(1, edges.neighbour)
-        if bool(virial.any()):
-            strain = virial.index_select(1, batch.structure[edges.centre])
-            for k, (a, b) in enumerate(VOIGT):
-                moved[:, :, b] += strain[:, :, k] * batch.vectors[:, a]
+        moved = displace(forces, virial, edges, batch.vectors, batch.structure, self.kernels)
         value = density(edges, self.kernels).expand(len(moved), -1, -1, -1)
         basis = torch.cat([value, density_tangent(edges, moved, self.kernels)], dim=2)
 

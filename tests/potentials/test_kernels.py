@@ -19,7 +19,7 @@ from alflow.potentials._engine import (
     KernelEngine,
     PlainEngine,
 )
-from alflow.potentials._geometry import EdgeList
+from alflow.potentials._geometry import VOIGT, EdgeList
 from alflow.potentials._kernel_batch import KernelBatch
 from alflow.potentials._kernel_network import kernel_shape
 from alflow.potentials._network import CommitteeNetwork, Constants, NetworkOutput
@@ -29,8 +29,10 @@ from alflow.potentials.kernels import (
     Message,
     MessageTangent,
     Products,
+    collect,
     density,
     density_tangent,
+    displace,
     find_compiler,
     load_kernels,
 )
@@ -190,6 +192,10 @@ def moved(batch: KernelBatch, displacement: torch.Tensor) -> tuple[torch.Tensor,
     return e.radial + along * e.radial_slope, e.angular + (displacement.unsqueeze(2) @ e.angular_slope).squeeze(2)
 
 
+def centres(batch: KernelBatch) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(batch.n_atoms), batch.edges.first.diff())
+
+
 def plain_density(batch: KernelBatch, displacement: torch.Tensor) -> torch.Tensor:
     radial, angular = moved(batch, displacement)
     row = torch.repeat_interleave(torch.arange(batch.edges.n_rows), batch.edges.rows.diff())
@@ -206,13 +212,13 @@ def plain_message(
     own: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    e, (radial, angular) = batch.edges, moved(batch, displacement)
+    e, (radial, angular), centre = batch.edges, moved(batch, displacement), centres(batch)
     functions = torch.einsum("ken,knlc->kelc", radial, weights)
     degree = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2])
     sent = functions[:, :, degree] * angular.unsqueeze(3) * scalars[:, e.neighbour].unsqueeze(2)
     carried = functions[:, :, 3:4] * tensors[:, :, e.neighbour].transpose(1, 2)
-    total = sent.new_zeros(len(sent), batch.n_atoms, *sent.shape[2:]).index_add(1, e.centre, sent)
-    total[:, :, 1:4] += total.new_zeros(len(sent), batch.n_atoms, 3, sent.shape[3]).index_add(1, e.centre, carried)
+    total = sent.new_zeros(len(sent), batch.n_atoms, *sent.shape[2:]).index_add(1, centre, sent)
+    total[:, :, 1:4] += total.new_zeros(len(sent), batch.n_atoms, 3, sent.shape[3]).index_add(1, centre, carried)
     result = total.transpose(1, 2).contiguous()
     result[:, :4] += own
     return result
@@ -230,6 +236,28 @@ def message_arguments(batch: KernelBatch, rows: int) -> list[torch.Tensor]:
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_forces_and_virials_of_edges_and_the_adjoint(
+    small: tuple[KernelBatch, CommitteeNetwork, ctypes.CDLL],
+) -> None:
+    batch, _, kernels = small
+    e, r, centre = batch.edges, batch.vectors, centres(batch)
+    assert batch.n_structures == 2
+    pull = random(2, e.n_edges, 3)
+    forces, virial = collect(pull, e, r, batch.structure, 2, kernels)
+    total = torch.zeros(2, batch.n_atoms, 3, dtype=F64)
+    close(forces, total.index_add(1, centre, pull).index_add(1, e.neighbour, pull, alpha=-1))
+    outer = torch.einsum("ea,keb->keab", r, pull)
+    by_structure = torch.zeros(2, 2, 3, 3, dtype=F64).index_add(1, batch.structure[centre], outer)
+    close(virial, torch.stack([by_structure[..., a, b] for a, b in VOIGT], dim=2))
+
+    given, strain = random(2, batch.n_atoms, 3, seed=1), random(2, 2, 6, seed=2)
+    moved = displace(given, strain, e, r, batch.structure, kernels)
+    assert moved.abs().max() > 0.1
+    close((moved * pull).sum(), (given * forces).sum() + (strain * virial).sum())
+    with pytest.raises(ValueError, match="64 bits"):
+        collect(pull, e, r, batch.structure.int(), 2, kernels)
 
 
 def test_density_and_its_adjoint(small: tuple[KernelBatch, CommitteeNetwork, ctypes.CDLL]) -> None:

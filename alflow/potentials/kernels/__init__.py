@@ -13,8 +13,10 @@ from alflow.potentials.kernels._operations import (
     Message,
     MessageTangent,
     Products,
+    collect,
     density,
     density_tangent,
+    displace,
 )
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "Message",
     "MessageTangent",
     "Products",
+    "collect",
     "density",
     "density_tangent",
+    "displace",
     "find_compiler",
     "load_kernels",
     "source",

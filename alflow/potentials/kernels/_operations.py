@@ -29,7 +29,7 @@ class EdgeTensors:
         (N + 1,) where the edges of each centre begin
     rows
         (R + 1,) where the edges of each row of the density begin
-    centre, neighbour
+    neighbour
         (E,)
     radial, radial_slope
         (E, n_radial)
@@ -41,7 +41,6 @@ class EdgeTensors:
 
     first: torch.Tensor
     rows: torch.Tensor
-    centre: torch.Tensor
     neighbour: torch.Tensor
     radial: torch.Tensor
     radial_slope: torch.Tensor
@@ -57,7 +56,7 @@ class EdgeTensors:
     @property
     def n_edges(self) -> int:
         """E."""
-        return len(self.centre)
+        return len(self.neighbour)
 
     @property
     def n_rows(self) -> int:
@@ -154,6 +153,57 @@ def density_tangent(edges: EdgeTensors, displacement: torch.Tensor, kernels: cty
         _I(members),
     )  # fmt: skip
     return out
+
+
+def collect(
+    pull: torch.Tensor,
+    edges: EdgeTensors,
+    vectors: torch.Tensor,
+    structure: torch.Tensor,
+    n_structures: int,
+    kernels: ctypes.CDLL,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What pulls at the edges (K, E, 3) as forces (K, N, 3) and virials (K, n, 6 Voigt), with `vectors` (E, 3), Å."""
+    members = len(pull)
+    forces = pull.new_zeros(members, edges.n_atoms, 3)
+    virial = pull.new_zeros(members, n_structures, 6)
+    _by_structure(
+        kernels.collect, edges, vectors, structure, n_structures, (pull.contiguous(), forces, virial), members
+    )
+    return forces, virial
+
+
+def displace(
+    forces: torch.Tensor,
+    virial: torch.Tensor,
+    edges: EdgeTensors,
+    vectors: torch.Tensor,
+    structure: torch.Tensor,
+    kernels: ctypes.CDLL,
+) -> torch.Tensor:
+    """The adjoint of :func:`collect`: displacements (K, E, 3) of the edges for those of forces and virials."""
+    moved = forces.new_empty(len(forces), edges.n_edges, 3)
+    given = (forces.contiguous(), virial.contiguous(), moved)
+    _by_structure(kernels.displace, edges, vectors, structure, virial.shape[1], given, len(forces))
+    return moved
+
+
+def _by_structure(
+    kernel: Callable[..., Any],
+    edges: EdgeTensors,
+    vectors: torch.Tensor,
+    structure: torch.Tensor,
+    n_structures: int,
+    tensors: Sequence[torch.Tensor],
+    members: int,
+) -> None:
+    if structure.dtype != torch.int64:
+        raise ValueError(f"a kernel reads indices of 64 bits, not {structure.dtype}")
+    c = _Edges.of(edges)
+    kernel(
+        ctypes.byref(c), _P(_address(structure)), _I(n_structures), _P(_address(vectors)),
+        *(_P(_address(t)) for t in tensors), _I(members),
+    )  # fmt: skip
 
 
 def _message(

@@ -9,7 +9,8 @@
 // Features are (members, components, rows, channels): rows are the N atoms, or, with tangents, N values and then N
 // tangents. One vector register holds the channels c ... c + VL - 1 of one component of one atom.
 
-enum { SV = (S + VL - 1) / VL };  // vectors that hold the components of one edge
+// Vectors that hold a number for every component of one edge, and those with one number more, for the distance.
+enum { SV = (S + VL - 1) / VL, ALONG = S / VL + 1 };
 
 struct Edges {
     i64 n_atoms, n_edges;
@@ -38,6 +39,49 @@ static inline void add_to_displacement(const Edges &e, i64 i, const real *by_ang
         z += by_angular[m] * slope[2 * S + m];
     }
     out[0] += x + by_distance * u[0], out[1] += y + by_distance * u[1], out[2] += z + by_distance * u[2];
+}
+
+// ---- forces: what pulls at the edges, summed for atoms and structures --------------------------------------------------
+// F_i = sum of the pulls at the edges of centre i - those at edges to neighbour i; W_ab = sum of r_a pull_b of all edges of
+// a structure, ab in Voigt order. `displace` is the adjoint: how edges move with given displacements and strains.
+
+static const int VOIGT[6][2] = {{0, 0}, {1, 1}, {2, 2}, {1, 2}, {0, 2}, {0, 1}};
+
+// pull (K, E, 3) -> forces (K, N, 3) and virial (K, structures, 6), added
+extern "C" void collect(const Edges *edges, const i64 *structure, i64 structures, const real *vectors, const real *pull,
+                        real *forces, real *virial, i64 members) {
+    const Edges &e = *edges;
+    for (i64 k = 0; k < members; k++)
+        for (i64 n = 0; n < e.n_atoms; n++) {
+            real force[3] = {0}, sum[3][3] = {{0}};
+            for (i64 i = e.first[n]; i < e.first[n + 1]; i++) {
+                const real *p = pull + (k * e.n_edges + i) * 3, *r = vectors + i * 3;
+                real *other = forces + (k * e.n_atoms + e.neighbour[i]) * 3;
+                for (int b = 0; b < 3; b++) force[b] += p[b], other[b] -= p[b];
+                for (int a = 0; a < 3; a++)
+                    for (int b = 0; b < 3; b++) sum[a][b] += r[a] * p[b];
+            }
+            for (int b = 0; b < 3; b++) forces[(k * e.n_atoms + n) * 3 + b] += force[b];
+            for (int v = 0; v < 6; v++) virial[(k * structures + structure[n]) * 6 + v] += sum[VOIGT[v][0]][VOIGT[v][1]];
+        }
+}
+
+// forces (K, N, 3) and virial (K, structures, 6) -> moved (K, E, 3)
+extern "C" void displace(const Edges *edges, const i64 *structure, i64 structures, const real *vectors, const real *forces,
+                         const real *virial, real *moved, i64 members) {
+    const Edges &e = *edges;
+    for (i64 k = 0; k < members; k++)
+        for (i64 n = 0; n < e.n_atoms; n++) {
+            const real *force = forces + (k * e.n_atoms + n) * 3, *w = virial + (k * structures + structure[n]) * 6;
+            real strain[3][3] = {{0}};
+            for (int v = 0; v < 6; v++) strain[VOIGT[v][0]][VOIGT[v][1]] = w[v];
+            for (i64 i = e.first[n]; i < e.first[n + 1]; i++) {
+                const real *r = vectors + i * 3, *other = forces + (k * e.n_atoms + e.neighbour[i]) * 3;
+                for (int b = 0; b < 3; b++)
+                    moved[(k * e.n_edges + i) * 3 + b] =
+                        force[b] - other[b] + r[0] * strain[0][b] + r[1] * strain[1][b] + r[2] * strain[2][b];
+            }
+        }
 }
 
 // ---- density: D[m, r, n] = sum over the edges of row r of g_n Y_m -----------------------------------------------------
@@ -227,22 +271,21 @@ extern "C" void message_tangent(const Message *given) {
 }
 
 // Gradients of the value by scalars, tensors and edge vectors; the weights are constants here. What an edge vector does
-// is summed over the channels: `by_angular` (S) by the angular functions, the result by the distance.
-template <int l>
-static inline V adjoint_degree(const Message &q, const Star &star, i64 k, i64 i, real *by_angular) {
+// is still to be summed over the channels: `turn` (S) by the angular functions, the result by the distance.
+template <int l> static inline V adjoint_degree(const Message &q, const Star &star, i64 k, i64 i, V *turn) {
     const i64 C = q.channels, N = q.edges->n_atoms, edge = star.first + i, j = q.edges->neighbour[edge];
     const real *y = q.edges->angular + edge * S + l * l, *s = q.scalars + (k * N + j) * C;
     const real *gradient = &star.gradient[l * l * C];
     const real *radial = &star.radial[(i * NR + l) * C], *dradial = &star.dradial[(i * NR + l) * C];
     real *by_scalar = q.scalars_gradient + (k * N + j) * C;
-    V along = {}, turn[2 * l + 1] = {};
+    V along = {}, sum[2 * l + 1] = {};
     for (i64 c = 0; c < C; c += VL) {
         const V value = load(s + c), sent = load(radial + c) * value;
         V inner = {};
         UNROLL for (int m = 0; m < 2 * l + 1; m++) {
             const V a = load(gradient + m * C + c);
             inner += y[m] * a;
-            if constexpr (l > 0) turn[m] += sent * a;
+            if constexpr (l > 0) sum[m] += sent * a;
         }
         add(by_scalar + c, load(radial + c) * inner);
         along += load(dradial + c) * value * inner;
@@ -257,8 +300,8 @@ static inline V adjoint_degree(const Message &q, const Star &star, i64 k, i64 i,
             along += load(dradial + L * C + c) * product;
         }
     }
-    UNROLL for (int m = 0; m < 2 * l + 1; m++) by_angular[l * l + m] = total(turn[m]);
-    if constexpr (l < L) along += adjoint_degree<l + 1>(q, star, k, i, by_angular);
+    UNROLL for (int m = 0; m < 2 * l + 1; m++) turn[l * l + m] = sum[m];
+    if constexpr (l < L) along += adjoint_degree<l + 1>(q, star, k, i, turn);
     return along;
 }
 
@@ -273,9 +316,11 @@ extern "C" void message_adjoint(const Message *given) {
             star.gather(q, k, n);
             for (i64 i = 0; i < star.size; i++) {
                 const i64 edge = star.first + i;
-                real by_angular[S];
-                const real along = total(adjoint_degree<0>(q, star, k, i, by_angular));
-                add_to_displacement(*q.edges, edge, by_angular, along, q.displacement_gradient + (k * q.edges->n_edges + edge) * 3);
+                V turn[ALONG * VL] = {};
+                real sums[ALONG * VL];
+                turn[S] = adjoint_degree<0>(q, star, k, i, turn);
+                UNROLL for (int v = 0; v < ALONG; v++) store(sums + v * VL, totals(turn + v * VL));
+                add_to_displacement(*q.edges, edge, sums, sums[S], q.displacement_gradient + (k * q.edges->n_edges + edge) * 3);
             }
         }
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX512F__)
@@ -27,11 +28,36 @@ enum { VL = VECTOR_BYTES / sizeof(real) };
 static inline V load(const real *p) { return *reinterpret_cast<const V *>(p); }
 static inline void store(real *p, V v) { *reinterpret_cast<V *>(p) = v; }
 static inline void add(real *p, V v) { store(p, load(p) + v); }
-static inline real total(V v) {
-    real sum = 0;
-    for (int i = 0; i < VL; i++) sum += v[i];
-    return sum;
+
+// Sums of the lanes of many registers at once. Two registers whose groups of `group` lanes are still to be summed become
+// one of groups of half the size, in the same order, until the groups are single lanes: VL registers end as one.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLES
+#endif
+#endif
+#ifdef SHUFFLES
+template <int group, int half, int... t> static inline V halves(V x, V y, std::integer_sequence<int, t...>) {
+    return __builtin_shufflevector(x, y, (t / (group / 2) * group + half * (group / 2) + t % (group / 2))...);
 }
+template <int group> static inline V fold(const V *v) {
+    if constexpr (group == VL) {
+        return *v;
+    } else {
+        const V x = fold<2 * group>(v), y = fold<2 * group>(v + VL / (2 * group));
+        const auto lanes = std::make_integer_sequence<int, VL>();
+        return halves<2 * group, 0>(x, y, lanes) + halves<2 * group, 1>(x, y, lanes);
+    }
+}
+static inline V totals(const V *v) { return fold<1>(v); }
+#else
+static inline V totals(const V *v) {
+    V sums = {};
+    for (int i = 0; i < VL; i++)
+        for (int lane = 0; lane < VL; lane++) sums[i] += v[i][lane];
+    return sums;
+}
+#endif
 
 // A product of components for a block of atoms, or what belongs to it; see _generate.py.
 typedef void (*Map)(const real *const *x, real *const *z, const i64 *ldz, real *const *gx, i64 atoms, i64 C);
