@@ -164,7 +164,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Everything the page shows."""
+    """Everything the page shows; ``n_rounds`` are finished, ``rounds`` include one that only began or only trained."""
 
     name: str
     goal: str
@@ -184,6 +184,7 @@ class ReportData:
     n_known_again: int
     n_set_aside: int
     n_uncertain: int
+    n_rounds: int
     rounds: tuple[RoundSummary, ...]
     judged: tuple[Judged, ...]
     parity: tuple[ParityPoint, ...]

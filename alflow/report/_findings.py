@@ -273,7 +273,8 @@ def left_in_pool(data: ReportData) -> Iterator[Finding]:
         yield Finding(
             severity=Severity.ADVICE,
             title=f"{_count(data.n_uncertain, 'candidate is', 'candidates are')} still not known well enough",
-            text="They have u > 1 and no label. The rule that stopped the campaign did not need them.",
+            text="They have no label, and had u > 1 when they were last scored. The rule that stopped the campaign did "
+            "not need them.",
             suggestion="Raise the budget and run again if they matter to you; the campaign continues where it stopped.",
         )
 

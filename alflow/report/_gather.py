@@ -107,6 +107,7 @@ def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
         n_imported=kinds[LabelKind.IMPORTED],
         n_known_again=_known_again(ledger, records.rounds),
         n_set_aside=sum(1 for c in pooled if c.u is not None and c.u > targets.u_max),
+        n_rounds=sum(row.finished is not None for row in records.rounds),
         n_uncertain=sum(1 for c in pooled if c.u is not None and 1 < c.u <= targets.u_max),
         rounds=rounds,
         judged=_judged(records, calibrations, {r.index: r.n_labels_before for r in rounds}),
