@@ -253,7 +253,7 @@ class KernelEngine:
 
     def batch(self, edges: EdgeList) -> KernelBatch:
         """Structures made ready for one evaluation."""
-        return KernelBatch.of(edges, self.numbers, self.network.plain, self.dtype)
+        return KernelBatch.of(edges, self.numbers, self.network.plain, self.dtype, self.network.kernels)
 
     def geometry(self, edges: Sequence[EdgeList]) -> Geometry:
         """Structures made ready for a training."""
@@ -328,7 +328,7 @@ class KernelGeometry:
 
     def _prepare(self, i: int) -> KernelBatch:
         engine = self.engine
-        return KernelBatch.of(self.edges[i], engine.numbers, engine.network.plain, engine.dtype, exact=True)
+        return KernelBatch.of(self.edges[i], engine.numbers, engine.network.plain, engine.dtype)
 
     def batch(self, indices: NDArray[np.int64]) -> KernelBatch:
         """The given structures side by side."""

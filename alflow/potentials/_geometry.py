@@ -182,6 +182,13 @@ class PairTable:
         )
 
 
+def inner_lengths(edges: EdgeList, elements: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(E,) Å, below which the radial functions of every edge saturate; `elements` are those of the network."""
+    lengths, species = INNER_FRACTION * bond_lengths(elements), edges.atoms.species
+    found: NDArray[np.float64] = lengths[species[edges.centres], species[edges.neighbours]]
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeFunctions:
     """Radial and angular functions of every edge with their derivatives.
@@ -221,10 +228,8 @@ class EdgeFunctions:
         """
         vectors = torch.from_numpy(edges.vectors).to(dtype).to(device)
         distances = vectors.norm(dim=1)
-        lengths = torch.from_numpy(INNER_FRACTION * bond_lengths(elements)).to(dtype).to(device)
-        species = torch.from_numpy(edges.atoms.species).to(device)
-        one, other = (species[torch.from_numpy(end).to(device)] for end in (edges.centres, edges.neighbours))
-        radial, radial_slope = radial_basis(distances, spec.r_max, spec.n_radial, lengths[one, other])
+        inner = torch.from_numpy(inner_lengths(edges, elements)).to(dtype).to(device)
+        radial, radial_slope = radial_basis(distances, spec.r_max, spec.n_radial, inner)
         angular, angular_slope = spherical_harmonics_with_gradient(vectors, spec.l_max)
         damping = 1.0 / (1.0 + torch.tensor(degree_of_component(spec.l_max), dtype=dtype, device=device))
         return cls(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from alflow.potentials._geometry import EdgeFunctions, EdgeList
-from alflow.potentials.kernels import EdgeTensors
+from alflow.potentials._geometry import EdgeFunctions, EdgeList, inner_lengths
+from alflow.potentials.kernels import EdgeTensors, edge_functions
 
 if TYPE_CHECKING:
+    import ctypes
+
     from numpy.typing import NDArray
 
     from alflow.potentials._network import CommitteeNetwork
@@ -64,10 +66,9 @@ class KernelBatch:
         numbers: NDArray[np.int64],
         network: CommitteeNetwork,
         dtype: torch.dtype,
-        *,
-        exact: bool = False,
+        kernels: ctypes.CDLL | None = None,
     ) -> KernelBatch:
-        """Prepare structures; `exact`: evaluate the functions of the edges in float64 and round once."""
+        """Prepare structures; without `kernels` functions of the edges are evaluated in float64 and rounded once."""
         species = edges.atoms.species
         if network.n_elements > 1:
             order = np.lexsort((species[edges.neighbours], edges.centres))
@@ -77,7 +78,14 @@ class KernelBatch:
                 neighbours=edges.neighbours[order],
                 vectors=edges.vectors[order],
             )
-        functions = EdgeFunctions.of(edges, numbers, network.spec, torch.float64 if exact else dtype).to(dtype)
+        vectors = torch.from_numpy(edges.vectors).to(dtype)
+        if kernels is None:
+            exact = EdgeFunctions.of(edges, numbers, network.spec, torch.float64).to(dtype)
+            functions = {f.name: getattr(exact, f.name).contiguous() for f in fields(EdgeFunctions)}
+        else:
+            inner = torch.from_numpy(inner_lengths(edges, numbers)).to(dtype)
+            spec = network.spec
+            functions = edge_functions(vectors, inner, spec.r_max, spec.n_radial, spec.l_max, kernels)
         n_atoms, n_elements = len(species), network.n_elements
         row_of_edge = edges.centres * n_elements + species[edges.neighbours]
         per_row = np.bincount(row_of_edge, minlength=n_atoms * n_elements)
@@ -90,9 +98,9 @@ class KernelBatch:
                 first=_starts(np.bincount(edges.centres, minlength=n_atoms)),
                 rows=_starts(per_row),
                 neighbour=torch.from_numpy(edges.neighbours),
-                **{f.name: getattr(functions, f.name).contiguous() for f in fields(EdgeFunctions)},
+                **functions,
             ),
-            vectors=torch.from_numpy(edges.vectors).to(dtype),
+            vectors=vectors,
             species=torch.from_numpy(species),
             structure=torch.from_numpy(edges.atoms.structure),
             row_atom=torch.from_numpy(rows // n_elements),

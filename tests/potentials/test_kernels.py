@@ -238,6 +238,28 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
 
 
+@needs_compiler
+@pytest.mark.parametrize("l_max", [0, 1, 2, 4, 6])
+@pytest.mark.parametrize(("dtype", "least"), [(F64, 1e-13), (torch.float32, 2e-6)])
+def test_functions_of_edges(l_max: int, dtype: torch.dtype, least: float) -> None:
+    spec = CommitteeSpec(channels=16, n_members=1, l_max=l_max, l_product=min(2, l_max), l_hidden=min(1, l_max))
+    shape = kernel_shape(spec, dtype)
+    kernels = load_kernels(shape)
+    rng = np.random.default_rng(1)
+    atoms = bulk("Ni", a=3.6, cubic=True) * (2, 2, 2)
+    atoms.symbols[::3] = "Pt"
+    atoms.positions += rng.normal(size=atoms.positions.shape) * 0.3
+    atoms.positions[1] = atoms.positions[0] + [0.3, 0.0, 0.0]  # distances saturate, and a direction along an axis
+    case = Case.of([atoms], spec, NI_PT)
+    exact = KernelBatch.of(case.edges[0], case.numbers, case.network, F64).edges
+    found = KernelBatch.of(case.edges[0], case.numbers, case.network, dtype, kernels).edges
+    assert found.n_edges % 16 != 0, "the last register is not full"
+    for name in ("radial", "radial_slope", "angular", "angular_slope", "direction"):
+        one, other = getattr(found, name).double(), getattr(exact, name)
+        assert one.shape == other.shape
+        assert (one - other).abs().max() <= least * max(1.0, float(other.abs().max())), name
+
+
 def test_forces_and_virials_of_edges_and_the_adjoint(
     small: tuple[KernelBatch, CommitteeNetwork, ctypes.CDLL],
 ) -> None:

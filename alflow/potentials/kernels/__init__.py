@@ -17,6 +17,7 @@ from alflow.potentials.kernels._operations import (
     density,
     density_tangent,
     displace,
+    edge_functions,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "density",
     "density_tangent",
     "displace",
+    "edge_functions",
     "find_compiler",
     "load_kernels",
     "source",

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from alflow.equivariant import ChannelwiseProduct, clebsch_gordan, n_components
+from alflow.equivariant import ChannelwiseProduct, clebsch_gordan, harmonic_polynomial, n_components
 from alflow.native import load_library
+from alflow.potentials._radial import CUTOFF_POWER
 
 KINDS = ("value", "adjoint", "tangent", "tangent_adjoint")
 
@@ -80,12 +81,15 @@ def source(shape: KernelShape) -> str:
         "H": n_components(shape.l_hidden) - 1,
         "NB": shape.n_radial,
         "NR": shape.l_max + 1 + shape.l_hidden,
+        "CUTOFF": CUTOFF_POWER,
     }
     lines = [
         f"typedef {'float' if shape.single else 'double'} real;",
         f"enum {{ {', '.join(f'{name} = {value}' for name, value in sizes.items())} }};",
         _file("vectors.cpp"),
         _file("edges.cpp"),
+        harmonics_function(shape.l_max),
+        _file("functions.cpp"),
         _array("N2", [*square.n_paths, *[0] * (kept - shape.l_product)]),
         product_functions("square", list(product_terms(square)), square.n_paths, [shape.l_max]),
         _file("products.cpp"),
@@ -108,6 +112,46 @@ def _file(name: str) -> str:
 
 def _array(name: str, values: Sequence[int]) -> str:
     return f"static const i64 {name}[] = {{{', '.join(map(str, values))}}};"
+
+
+def harmonics_function(l_max: int) -> str:
+    r"""Damped harmonics and their partial derivatives at a unit vector (x, y, z), statement by statement.
+
+    :math:`Y_{l,\pm m} = Q_{lm}(z)\, \{A_m, B_m\}` with :math:`A_m + i B_m = (x + iy)^m` and a polynomial Q of z; its
+    derivative by x is :math:`m Q \{A_{m-1}, B_{m-1}\}` and that by y :math:`m Q \{-B_{m-1}, A_{m-1}\}`.
+    """
+    body = ["const V A0 = one, B0 = zero;"]
+    body += [
+        f"const V A{m} = x * A{m - 1} - y * B{m - 1}, B{m} = x * B{m - 1} + y * A{m - 1};" for m in range(1, l_max + 1)
+    ]
+    for degree in range(l_max + 1):
+        for m in range(degree + 1):
+            terms = {c: v for (a, b, c), v in harmonic_polynomial(degree, m).items() if (a, b) == (m, 0)}
+            q = [terms.get(power, 0.0) / (degree + 1) for power in range(degree - m + 1)]
+            slope = [power * value for power, value in enumerate(q)][1:]
+            parts = [(degree * degree + degree + m, f"A{m}", f"A{m - 1}", f"-B{m - 1}")]
+            if m > 0:
+                parts.append((degree * degree + degree - m, f"B{m}", f"B{m - 1}", f"A{m - 1}"))
+            body.append(f"{{ const V q = {_horner(q)}, dq = {_horner(slope)};")
+            for i, own, by_x, by_y in parts:
+                body.append(f"value[{i}] = q * {own}; dz[{i}] = dq * {own};")
+                along = f"dx[{i}] = (real){m} * q * {by_x}; dy[{i}] = (real){m} * q * {by_y};"
+                body.append(along if m > 0 else f"dx[{i}] = dy[{i}] = zero;")
+            body.append("}")
+    lines = "\n    ".join(body)
+    return f"""\
+static inline void harmonics(V x, V y, V z, V *value, V *dx, V *dy, V *dz) {{
+    const V zero = x - x, one = zero + (real)1;
+    {lines}
+}}"""
+
+
+def _horner(coefficients: Sequence[float]) -> str:
+    """A polynomial of z, coefficients from the constant term on."""
+    text = "zero"
+    for value in reversed(coefficients):
+        text = f"({text} * z + (real){value!r})" if text != "zero" else f"(zero + (real){value!r})"
+    return text
 
 
 def product_terms(product: ChannelwiseProduct, offset: int = 0) -> Iterator[Term]:

@@ -113,6 +113,42 @@ def _addresses(tensors: Sequence[torch.Tensor]) -> Any:
     return (_P * len(tensors))(*[_address(t) for t in tensors])
 
 
+class _Output(ctypes.Structure):
+    _fields_ = [(name, _P) for name in ("radial", "radial_slope", "angular", "angular_slope", "direction")]
+
+
+def edge_functions(
+    vectors: torch.Tensor, inner: torch.Tensor, r_max: float, n_radial: int, l_max: int, kernels: ctypes.CDLL
+) -> dict[str, torch.Tensor]:
+    """Functions of edges by name, as :class:`EdgeTensors` holds them.
+
+    Parameters
+    ----------
+    vectors
+        (E, 3), Å
+    inner
+        (E,), Å, where the distance begins to saturate
+    r_max
+        cutoff, Å
+    n_radial, l_max
+        as the kernels were compiled for
+    """
+    n, size = len(vectors), (l_max + 1) ** 2
+    shapes = {
+        "radial": (n, n_radial),
+        "radial_slope": (n, n_radial),
+        "angular": (n, size),
+        "angular_slope": (n, 3, size),
+        "direction": (n, 3),
+    }
+    found = {name: vectors.new_empty(shape) for name, shape in shapes.items()}
+    if len(inner) != n or inner.dtype != vectors.dtype:
+        raise ValueError(f"{n} edges of {vectors.dtype} have {len(inner)} inner lengths of {inner.dtype}")
+    c = _Output(**{name: _address(tensor) for name, tensor in found.items()})
+    kernels.edge_functions(_I(n), _P(_address(vectors)), _P(_address(inner)), ctypes.c_double(r_max), ctypes.byref(c))
+    return found
+
+
 class Density(torch.autograd.Function):
     """Displacement (K, E, 3) → density (K, S, R, n_radial), the same whatever the displacement holds."""
 
