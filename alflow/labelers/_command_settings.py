@@ -92,8 +92,9 @@ class TemplateSettings(BaseModel):
 
     code: str = Field(min_length=1, description="name of the code, e.g. `siesta`; part of the theory")
     folder: Path = Field(
-        description="folder whose files are all put beside the structure: inputs, pseudopotentials; their content is "
-        "part of the theory. `{{ structure }}` and `{{ result }}` in texts become file names, nothing else does"
+        description="folder whose files are all put beside the structure: inputs, pseudopotentials; relative to this "
+        "file; their content is part of the theory. `{{ structure }}` and `{{ result }}` in texts become file names, "
+        "nothing else does"
     )
     arguments: tuple[str, ...] = Field(
         default=(), description="behind the command of `programs`; part of the theory, unlike that command"

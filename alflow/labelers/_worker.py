@@ -77,14 +77,17 @@ class ProgramSettings(BaseModel):
 
     command: tuple[str, ...] = Field(
         min_length=1,
-        description="the program and its arguments, e.g. `[mpirun, -np, '16', vasp_std]`; no shell reads them",
+        description="the program and its arguments, e.g. `[mpirun, -np, '16', vasp_std]`; no shell reads them. A "
+        "program with a slash and no absolute path is one relative to this file, e.g. `[gpaw/bin/python]`",
     )
     version: str | None = Field(
         default=None,
         description="its version, e.g. `6.4.2`; checked against what it prints. Major and minor are part of the theory",
     )
     potentials: Path | None = Field(
-        default=None, description="folder of its pseudopotentials or PAW datasets; their content is part of the theory"
+        default=None,
+        description="folder of its pseudopotentials or PAW datasets, relative to this file; their content is part of "
+        "the theory",
     )
     environment: Mapping[str, str] = Field(default_factory=dict, description="environment variables that it gets")
     wall_seconds: float | None = Field(default=None, gt=0, description="it is ended after so long, s; default: never")
@@ -190,7 +193,9 @@ class WorkerConfig(BaseModel):
         "`{vasp: 4}` for four licences; default: no limit",
     )
     scratch: Path | None = Field(
-        default=None, description="folder in which job directories are made; default: beside the ledger's artifacts"
+        default=None,
+        description="folder in which job directories are made, relative to this file; default: beside the ledger's "
+        "artifacts",
     )
     outputs: OutputSettings = Field(
         default_factory=OutputSettings,
@@ -232,14 +237,19 @@ class WorkerConfig(BaseModel):
         return self.programs[name]
 
 
+_ELSEWHERE = ("/", "~", "$")
+"""How paths begin that do not start from the folder of their file."""
+
+
 def load_worker_config(path: Path | None = None, *, directory: Path | None = None) -> WorkerConfig:
     """Read the worker's local file.
 
     Parameters
     ----------
     path
-        the file; default: ``alflow-worker.yaml`` in ``directory`` or the working directory, else
-        ``~/.config/alflow/worker.yaml``, else the defaults, which allow the built-in labelers only
+        the file, from whose folder the relative paths in it start; default: ``alflow-worker.yaml`` in ``directory`` or
+        the working directory, else ``~/.config/alflow/worker.yaml``, else the defaults, which allow the built-in
+        labelers only
     directory
         folder that is searched first, e.g. the campaign file's
 
@@ -252,7 +262,35 @@ def load_worker_config(path: Path | None = None, *, directory: Path | None = Non
         path = next((p for p in _places(directory) if p.is_file()), None)
         if path is None:
             return WorkerConfig()
-    return load_settings(path, WorkerConfig, missing="write it, or leave the option out").settings
+    settings = load_settings(path, WorkerConfig, missing="write it, or leave the option out").settings
+    return _relative_to(path.resolve().parent, settings)
+
+
+def _relative_to(folder: Path, settings: WorkerConfig) -> WorkerConfig:
+    """Paths in the file start from its folder, wherever the worker is started."""
+
+    def placed(path: Path | None) -> Path | None:
+        return path if path is None or str(path).startswith(_ELSEWHERE) else folder / path
+
+    programs = {
+        name: program.model_copy(
+            update={
+                "command": (
+                    str(placed(Path(program.command[0]))) if os.sep in program.command[0] else program.command[0],
+                    *program.command[1:],
+                ),
+                "potentials": placed(program.potentials),
+            }
+        )
+        for name, program in settings.programs.items()
+    }
+    templates = {
+        name: template.model_copy(update={"folder": placed(template.folder)})
+        for name, template in settings.templates.items()
+    }
+    return settings.model_copy(
+        update={"programs": programs, "templates": templates, "scratch": placed(settings.scratch)}
+    )
 
 
 def _places(directory: Path | None) -> tuple[Path, ...]:

@@ -107,3 +107,27 @@ def test_slots_name_labelers_that_exist(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text("slots: {vasp: 0}\n")
     with pytest.raises(ConfigError, match=r"slots\.vasp"):
         load_worker_config(tmp_path / "w.yaml")
+
+
+def test_relative_paths_start_from_the_file(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "alflow-worker.yaml").write_text(
+        "scratch: jobs\n"
+        "programs:\n"
+        "  gpaw: {command: [gpaw/bin/python, -m, gpaw/x], potentials: ./setups}\n"
+        "  espresso: {command: [pw.x], potentials: $PSEUDO/sssp}\n"
+        "  vasp: {command: [/opt/vasp], potentials: ~/potcars}\n"
+        "  siesta: {command: [siesta]}\n"
+        "templates:\n"
+        "  siesta: {code: siesta, folder: template, structure: {file: x.vasp, format: vasp},"
+        " result: {file: out.xyz, format: extxyz}, converged: {file: out.txt, must: done}}\n"
+    )
+    found = load_worker_config(Path("../there/alflow-worker.yaml"))
+    assert found.scratch == there / "jobs"
+    gpaw, espresso, vasp = (found.program(name) for name in ("gpaw", "espresso", "vasp"))
+    assert gpaw.command == (str(there / "gpaw/bin/python"), "-m", "gpaw/x")
+    assert gpaw.potentials == there / "setups"
+    assert (espresso.command, espresso.potentials) == (("pw.x",), Path("$PSEUDO/sssp"))
+    assert (vasp.command, vasp.potentials) == (("/opt/vasp",), Path("~/potcars"))
+    assert found.templates["siesta"].folder == there / "template"
