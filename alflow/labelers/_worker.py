@@ -182,7 +182,12 @@ class WorkerConfig(BaseModel):
     lease_seconds: float = Field(
         default=60.0, gt=0, description="a job whose worker is silent for so long is given to another, s"
     )
-    batch: int = Field(default=4, ge=1, description="jobs claimed at once")
+    batch: int = Field(
+        default=4,
+        ge=1,
+        description="most jobs claimed at once: a worker takes them one by one as long as calculations take more than "
+        "a second, so that none waits behind another one while other workers are idle",
+    )
     poll_seconds: float = Field(default=2.0, gt=0, description="pause before an empty queue is asked again, s")
     retries: RetrySettings = Field(
         default_factory=RetrySettings, description="how often a job is repeated before it is quarantined"

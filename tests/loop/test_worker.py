@@ -69,6 +69,7 @@ def test_an_interrupted_worker_gives_its_jobs_back(
         monkeypatch.setattr("alflow.loop._outputs.shutil.rmtree", interrupt)
     config = queued.worker.model_copy(update={"batch": 3, "outputs": OutputSettings(labelled="remove")})
     worker = LabelWorker(queued.ledger, config, labelers={queued.theory.id: labeler})
+    worker._at_once = 3
     with pytest.raises(KeyboardInterrupt):
         worker.run()
     counts = queued.ledger.queue.counts(queued.campaign_id)
@@ -95,19 +96,41 @@ def test_the_worker_file_says_how_often_a_job_is_repeated(queued: CampaignContex
     assert len(jobs) > 3
 
 
-def test_a_worker_holds_no_more_slots_than_it_uses(queued: CampaignContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = []
+@pytest.fixture
+def limits(queued: CampaignContext, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, int]]]:
+    """What is claimed from now on: how many jobs at once, with which slots."""
+    seen: list[tuple[int, dict[str, int]]] = []
     claim = queued.ledger.queue.claim
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        limits.append((kwargs["limit"], kwargs["slots"]))
+        seen.append((kwargs["limit"], kwargs["slots"]))
         return claim(*args, **kwargs)
 
     monkeypatch.setattr(queued.ledger.queue, "claim", watched)
+    return seen
+
+
+@pytest.mark.parametrize(("quick", "expected"), [(3600.0, [1, 2, 3, 1]), (0.0, [1] * 7)])
+def test_slow_calculations_are_claimed_one_by_one(
+    quick: float,
+    expected: list[int],
+    queued: CampaignContext,
+    limits: list[tuple[int, dict[str, int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("alflow.loop._worker.QUICK_SECONDS", quick)
+    config = queued.worker.model_copy(update={"batch": 3})
+    LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}).run(max_jobs=7)
+    assert [limit for limit, _ in limits] == expected
+
+
+def test_a_worker_holds_no_more_slots_than_it_uses(
+    queued: CampaignContext, limits: list[tuple[int, dict[str, int]]]
+) -> None:
     for slots in ({"emt": 3}, {"vasp": 3}):
         config = queued.worker.model_copy(update={"slots": slots, "batch": 2})
-        LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}).run(max_jobs=2)
-    assert limits == [(1, {"emt": 3}), (1, {"emt": 3}), (2, {"vasp": 3})]
+        LabelWorker(queued.ledger, config, labelers={queued.theory.id: queued.labeler}).run(max_jobs=3)
+    assert limits == [*[(1, {"emt": 3})] * 3, (1, {"vasp": 3}), (2, {"vasp": 3})]
 
 
 @pytest.mark.parametrize(
