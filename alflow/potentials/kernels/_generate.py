@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -197,6 +197,15 @@ def product_functions(name: str, terms: Sequence[Term], n_paths: Sequence[int], 
     return "\n".join([*functions, f"static const Map {name}[] = {{{', '.join(f'{name}_{kind}' for kind in KINDS)}}};"])
 
 
+def rows_of(pairs: Mapping[tuple[int, int], Mapping[int, float]], r: int) -> dict[int, dict[int, float]]:
+    """Coefficients of one result by the first factor of each pair, then by the second."""
+    rows: dict[int, dict[int, float]] = defaultdict(dict)
+    for (p, q), coefficients in pairs.items():
+        if r in coefficients:
+            rows[p][q] = coefficients[r]
+    return rows
+
+
 def _function(name: str, kind: str, terms: Sequence[Term], n_paths: Sequence[int], factors: Sequence[int]) -> str:
     tangents, adjoint = kind.startswith("tangent"), kind.endswith("adjoint")
     inputs = [(f, m) for f, l_max in enumerate(factors) for m in range(n_components(l_max))]
@@ -205,6 +214,7 @@ def _function(name: str, kind: str, terms: Sequence[Term], n_paths: Sequence[int
     pairs: dict[tuple[int, int], dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for t in terms:
         pairs[min(t.p, t.q), max(t.p, t.q)][number[t.degree, t.m, t.path]] += t.coefficient
+    pairs = dict(sorted(pairs.items()))
 
     def component(array: str, index: int, tangent: str = "") -> str:
         f, m = inputs[index]
@@ -221,16 +231,19 @@ def _function(name: str, kind: str, terms: Sequence[Term], n_paths: Sequence[int
     if tangents:
         body += [f"V dx{i} = load({component('x', i, 'atoms + ')});" for i in range(len(inputs))]
     if not adjoint:
-        names = ["z", "dz"] if tangents else ["z"]
-        body += [f"V {letter}{r} = {{}};" for letter in names for r in range(len(outputs))]
-        for (p, q), coefficients in pairs.items():
-            body.append(f"{{ V t = x{p} * x{q};" + (f" V dt = dx{p} * x{q} + x{p} * dx{q};" if tangents else ""))
-            for r, value in coefficients.items():
-                body.append(f"z{r} += (real){value!r} * t;" + (f" dz{r} += (real){value!r} * dt;" if tangents else ""))
-            body.append("}")
-        body += [f"store({result(r)}, z{r});" for r in range(len(outputs))]
-        if tangents:
-            body += [f"store({result(r, 'atoms + ')}, dz{r});" for r in range(len(outputs))]
+        # result by result: only its sums are held in registers, beside the factors
+        for r in range(len(outputs)):
+            body.append("{ V sum = {};" + (" V dsum = {};" if tangents else ""))
+            for p, row in rows_of(pairs, r).items():
+                inner = " + ".join(f"(real){value!r} * x{q}" for q, value in row.items())
+                body.append(f"{{ const V t = {inner}; sum += x{p} * t;")
+                if tangents:
+                    dinner = " + ".join(f"(real){value!r} * dx{q}" for q, value in row.items())
+                    body.append(f"dsum += dx{p} * t + x{p} * ({dinner});")
+                body.append("}")
+            body.append(
+                f"store({result(r)}, sum);" + (f" store({result(r, 'atoms + ')}, dsum);" if tangents else "") + " }"
+            )
     else:
         body += [f"V z{r} = load({result(r)});" for r in range(len(outputs))]
         body += [f"V g{i} = {{}};" for i in range(len(inputs))]
