@@ -29,8 +29,6 @@ from alflow.potentials import compute_threads
 StepFunction = Callable[[CampaignContext, RoundRow], dict[str, Any]]
 CallStep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
-TRAIN: tuple[str, StepFunction] = ("train", train)
-
 MAX_OUTAGES = 5
 """Within an hour and without a finished step: then it is the step that the ledger does not survive."""
 
@@ -68,7 +66,7 @@ def round_steps(ctx: CampaignContext, index: int) -> list[tuple[str, StepFunctio
     if index == 0:
         before = [*explore_steps(ctx, index), ("design", design)]
     else:
-        before = [TRAIN, *explore_steps(ctx, index), ("score", score), ("select", choose)]
+        before = [("train", train), *explore_steps(ctx, index), ("score", score), ("select", choose)]
     return [*before, ("queue", queue), ("label", label), ("assess", assess)]
 
 
@@ -141,7 +139,8 @@ def run(
                 round_row = ctx.ledger.rounds.open(ctx.campaign_id, index)
         about = "its training only: the last labels are learnt from" if stopped else ""
         ctx.report.round(round_row.index, "design" if round_row.index == 0 else about)
-        for name, function in [TRAIN] if stopped else round_steps(ctx, round_row.index):
+        steps = round_steps(ctx, round_row.index)
+        for name, function in steps[:1] if stopped else steps:
             if _is_finished(ctx, round_row, name):
                 continue
             if _must_wait(ctx, round_row, name):
