@@ -67,8 +67,8 @@ def rattled(atoms: Atoms, seed: int) -> Structure:
 
 
 def slow_structure() -> Structure:
-    """A minute of work for the settings of aluminium, and more memory than a start needs."""
-    return rattled(bulk("Al", cubic=True, a=4.0) * (2, 2, 2), seed=3)
+    """Half a minute of work for the settings of aluminium on a fast core, and more memory than a start needs."""
+    return rattled(bulk("Al", cubic=True, a=4.0) * (3, 3, 2), seed=3)
 
 
 @pytest.mark.parametrize(
