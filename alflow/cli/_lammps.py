@@ -13,7 +13,9 @@ from alflow.cli._output import print_json
 
 
 def lammps(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` or `alflow committee save` wrote.")
+    ],
     output: Annotated[
         Path,
         typer.Option(

@@ -113,7 +113,9 @@ def train(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` or `alflow committee save` wrote.")
+    ],
     data: DataFiles,
     as_json: JsonOption = False,
 ) -> None:
