@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def alembic_config(connection: Connection) -> Config:
     """Configuration that finds the migrations in the installed package as well as in a checkout."""
     from alembic.config import Config
 
-    config = Config()
+    config = Config(stdout=sys.stdout)  # its own default is what stdout was when alembic was first imported
     config.set_main_option("script_location", "alflow:migrations")
     config.attributes["connection"] = connection
     return config

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import sqlite3
 import subprocess
@@ -35,6 +37,16 @@ def test_migrations_and_models_are_the_same(url: str) -> None:
         assert compare_metadata(context, Base.metadata) == []
         command.check(alembic_config(connection))
     database.close()
+
+
+def test_alembic_writes_where_the_caller_does(url: str) -> None:
+    """Not to the stream that was stdout at its first import: that one may be closed by now."""
+    database = Database(url)
+    printed = io.StringIO()
+    with database.write() as connection, contextlib.redirect_stdout(printed):
+        command.check(alembic_config(connection))
+    database.close()
+    assert "No new upgrade operations" in printed.getvalue()
 
 
 def test_check_constraints_and_partial_indexes_are_the_same(url: str) -> None:
