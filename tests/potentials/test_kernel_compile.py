@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from alflow.potentials._engine import (
     kernel_state,
     why_no_kernels,
 )
+from alflow.potentials._kernel_network import kernel_shape
 from alflow.potentials._network import NetworkOutput
 from alflow.potentials.kernels import KernelShape, load_kernels
 from tests.potentials.test_kernels import Case
@@ -135,6 +137,44 @@ def test_kernels_that_disagree_are_dropped(monkeypatch: pytest.MonkeyPatch, capl
 def test_agreement_is_measured_not_assumed() -> None:
     spec = CommitteeSpec(channels=8)
     assert 0 < compare_engines(spec, torch.float32) < 1e-5
+    assert compare_engines(spec, F64) < 1e-12
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86-64")
+@pytest.mark.usefixtures("forget")
+@pytest.mark.parametrize(
+    ("processor", "needs", "lanes", "removed"),
+    [
+        ("x86-64", set(), 2, ""),
+        ("x86-64-v3", {"avx2", "fma", "bmi2"}, 4, ""),
+        ("x86-64-v3", {"avx2", "fma", "bmi2"}, 4, "#define SHUFFLES"),  # g++ before its version 12
+    ],
+    ids=["SSE2", "AVX2", "AVX2, older compiler"],
+)
+def test_other_processors_and_older_compilers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processor: str, needs: set[str], lanes: int, removed: str
+) -> None:
+    """Vectors are as wide as the processor's, and sums of their lanes are written in two ways: all agree."""
+    if not needs <= set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()):
+        pytest.skip(f"this processor is less than {processor}")
+    wrapper = tmp_path / "c++"
+    wrapper.write_text(
+        f"#!{sys.executable}\n"
+        "import os, pathlib, sys\n"
+        "for source in map(pathlib.Path, sys.argv):\n"
+        "    if source.suffix == '.cpp':\n"
+        "        text = source.read_text()\n"
+        f"        assert {removed!r} in text\n"
+        f"        source.write_text(text.replace({removed!r}, ''))\n"
+        f"os.execv({find_compiler()!r}, ['c++', *sys.argv[1:], '-march={processor}'])\n",
+        encoding="utf-8",
+    )
+    wrapper.chmod(0o700)
+    monkeypatch.setenv("CXX", str(wrapper))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    spec = CommitteeSpec(channels=5)
+    assert load_kernels(kernel_shape(spec, F64)).vector_length() == lanes
     assert compare_engines(spec, F64) < 1e-12
 
 
