@@ -20,19 +20,23 @@ if TYPE_CHECKING:
     from alflow.potentials._spec import CommitteeSpec
     from alflow.structures import LabelledStructure
 
-RIDGE = 1e-3
-"""Of the mean diagonal: a fixed stoichiometry leaves the split between elements open; it must not run away."""
 SMALLEST_SCALE = 0.05
-"""eV: where all labels agree there is no scale to see."""
+"""eV: where all labels agree there is no scale to see; what structures of one composition differ by per atom, unless
+many labels say otherwise."""
+UNSEEN, TINY = 1e-9, 1e-18
+"""Of the largest singular value; and eV²: what is below is rounding."""
+MAX_ITERATIONS = 50
 
 
-def fit_references(
-    counts: NDArray[np.float64], energies: NDArray[np.float64], *, ridge: float = RIDGE
-) -> NDArray[np.float64]:
-    r"""Energies per element by ridge regression of the energy per atom on the composition.
+def fit_references(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""Energies per element by regression of the energy per atom on the composition.
 
-    Minimises :math:`\sum_s (E_s/n_s - x_s \cdot e)^2 + \lambda |e - \bar e|^2` with the fractions x and the mean energy
-    per atom :math:`\bar e`: elements that the data cannot tell apart get the same energy.
+    Minimises :math:`\sum_s (E_s/n_s - \bar e - x_s \cdot w)^2 + \lambda |w|^2` with the fractions x and the mean energy
+    per atom :math:`\bar e`; the energies per element are :math:`\bar e + w`. The strength is the variance that
+    composition does not explain over the variance of w, both estimated from these labels (MacKay, Neural Computation 4,
+    415, 1992, section 4). So elements that the data cannot tell apart get the same energy, a split that only noise
+    decides is not believed, and where the zeros of energy lie far apart, as in all-electron codes, nothing of that is
+    left in the remainder.
 
     Parameters
     ----------
@@ -46,12 +50,28 @@ def fit_references(
     (n_elements,), eV
     """
     total = counts.sum(axis=1)
-    fractions, per_atom = counts / total[:, None], energies / total
+    per_atom = energies / total
     mean = float(per_atom.mean())
-    gram = fractions.T @ fractions
-    strength = ridge * max(float(np.trace(gram)) / len(gram), 1.0)
-    shifted = np.linalg.solve(gram + strength * np.eye(len(gram)), fractions.T @ (per_atom - mean))
-    return shifted + mean
+    shifted = per_atom - mean
+    left, size, right = np.linalg.svd(counts / total[:, None], full_matrices=False)
+    seen = size > UNSEEN * size[0]
+    left, size, right = left[:, seen], size[seen], right[seen]
+    along = left.T @ shifted
+    beyond = float(np.sum((shifted - left @ along) ** 2))
+    strength = 0.0
+    for _ in range(MAX_ITERATIONS):
+        decided = size**2 / (size**2 + strength)  # share that the labels decide, direction by direction
+        weights = decided * along / size
+        signal, n_decided = float(weights @ weights), float(decided.sum())
+        if signal < TINY:
+            return np.full(counts.shape[1], mean)
+        residual = beyond + float(np.sum(((1 - decided) * along) ** 2))
+        noise = (residual + SMALLEST_SCALE**2) / (max(len(energies) - n_decided, 0.0) + 1.0)
+        before, strength = strength, noise * n_decided / signal
+        if abs(strength - before) <= 1e-6 * strength:
+            break
+    found: NDArray[np.float64] = mean + right.T @ weights
+    return found
 
 
 def derive_constants(
@@ -71,16 +91,13 @@ def derive_constants(
     constants
     references: (n_elements,), eV
     """
-    counts = np.array([[np.sum(e.structure.numbers == z) for z in numbers] for e in examples], dtype=np.float64)
+    counts = composition(examples, numbers)
     energies = np.array([e.properties.energy - r.energy[0] for e, r in zip(examples, repulsions, strict=True)])
     isolated = np.array([len(e.centres) == 0 for e in edges])
     matter = ~isolated if (~isolated).any() else np.ones(len(energies), dtype=bool)
     in_matter = fit_references(counts[matter], energies[matter])
-    references = in_matter.copy()
-    for k in range(len(numbers)):
-        alone = isolated & (counts[:, k] > 0) & (counts.sum(axis=1) == counts[:, k])
-        if alone.any():
-            references[k] = np.median(energies[alone] / counts[alone, k])
+    lonely = lonely_energies(examples, edges, numbers)
+    references = np.where(np.isnan(lonely), in_matter, lonely)
     residual = (energies - counts @ in_matter)[matter] / counts[matter].sum(axis=1)
     forces = [
         (e.properties.forces - r.forces).ravel()
@@ -101,6 +118,26 @@ def derive_constants(
         density=tuple(tuple(float(x) / math.sqrt(neighbours) for x in row) for row in density),
     )
     return constants, references
+
+
+def composition(examples: Sequence[LabelledStructure], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Atoms of each element in each structure, (n, n_elements)."""
+    return np.array([[np.sum(e.structure.numbers == z) for z in numbers] for e in examples], dtype=np.float64)
+
+
+def lonely_energies(
+    examples: Sequence[LabelledStructure], edges: Sequence[EdgeList], numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Energies of labelled atoms without neighbours, (n_elements,) eV: the median of several, nan where none is."""
+    counts = composition(examples, numbers)
+    isolated = np.array([len(e.centres) == 0 for e in edges])
+    energies = np.array([e.properties.energy for e in examples])
+    found = np.full(len(numbers), np.nan)
+    for k in range(len(numbers)):
+        alone = isolated & (counts[:, k] > 0) & (counts.sum(axis=1) == counts[:, k])
+        if alone.any():
+            found[k] = np.median(energies[alone] / counts[alone, k])
+    return found
 
 
 def _mean_density(edges: Sequence[EdgeList], numbers: NDArray[np.int64], spec: CommitteeSpec) -> NDArray[np.float64]:

@@ -45,9 +45,9 @@ class TrainingProgress:
     Parameters
     ----------
     epoch, max_epochs
-        passes done and planned; `max_epochs` is None under a time budget
+        passes done, the running one included, and planned; `max_epochs` is None under a time budget
     loss
-        running loss of the last epoch, mean over members
+        mean over members and over the steps since the last look
     held_out_loss
         loss of the members' mean, by averaged weights, on the held-out structures; None when there are none or none was
         looked at
@@ -76,7 +76,7 @@ class TrainingReport:
     held_out
         indices of the structures that were held out
     epochs
-        passes over the training structures
+        passes over the training structures, the last of which may be incomplete
     cpu_seconds
         processor time, all threads
     train, validation

@@ -45,7 +45,8 @@ class TrainingSpec(BaseModel):
     cpu_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="budget of processor seconds instead of epochs; not reproducible bit by bit",
+        description="budget of processor seconds instead of steps; with max_epochs too, what is used up first ends it; "
+        "not reproducible bit by bit",
     )
     batch_size: int = Field(default=8, ge=1, description="structures per step")
     learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of Adam from scratch")
@@ -71,7 +72,11 @@ class TrainingSpec(BaseModel):
         default=0.1, ge=0, lt=0.9, description="share of the structures held out for early stopping"
     )
     validation_from: int = Field(default=20, ge=2, description="below this many structures nothing is held out")
-    validate_every: int = Field(default=50, ge=1, description="steps between two looks at the held-out structures")
+    validate_every: int = Field(
+        default=50,
+        ge=1,
+        description="least steps between two looks at the held-out structures: after epochs and within long ones",
+    )
     patience: int = Field(
         default=8,
         ge=1,
@@ -89,3 +94,9 @@ class TrainingSpec(BaseModel):
     checkpoint_seconds: float = Field(
         default=5.0, ge=0, description="seconds between two checkpoints, where a checkpoint directory is given"
     )
+
+
+def changed_fields(one: BaseModel, other: BaseModel) -> list[str]:
+    """Names of the settings in which two of a kind differ, one after the other as they are declared."""
+    before, after = one.model_dump(), other.model_dump()
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]

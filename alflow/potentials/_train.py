@@ -24,7 +24,7 @@ from alflow.potentials._spec import CommitteeSpec, TrainingSpec
 from alflow.potentials._targets import Targets
 from alflow.potentials._trainer import Trainer, TrainerState
 from alflow.potentials._training_checkpoint import TrainingCheckpoint, fingerprint_of
-from alflow.potentials._warm_start import extend_core
+from alflow.potentials._warm_start import align_zero, extend_core
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -52,8 +52,9 @@ def train_committee(
 ) -> NativeCommittee:
     """Train a committee on labelled structures.
 
-    About a tenth of the structures is held out for early stopping; which ones depends on the structures alone, so that
-    a structure held out in one round is held out in the next, and an earlier committee has not learned from it.
+    About a tenth of the structures, and at least two, is held out for early stopping. Which ones depends on the
+    structures alone: what is held out of a training set has not been learned from in a smaller one, unless that had too
+    few structures to hold any out (``validation_from``).
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def train_committee(
         folder for checkpoints: the same call after a crash goes on where it stood, to the same result (under epoch
         budgets and one thread)
     progress
-        called after every epoch
+        called after every epoch, and within a long one after every ``validate_every`` steps
 
     Returns
     -------
@@ -97,7 +98,7 @@ def train_committee(
     numbers = np.unique(np.concatenate([e.structure.numbers for e in examples]))
     edges = [EdgeList.of(e.structure, numbers, spec.r_max) for e in examples]
     repulsions = [Repulsion.of(e, active=spec.repulsion) for e in edges]
-    held_out = choose_held_out(examples, training)
+    held_out = choose_held_out(examples, np.array([len(e.centres) > 0 for e in edges]), training)
     share = member_shares(len(examples), held_out, spec.n_members, training, seed)
 
     learned = np.setdiff1d(np.arange(len(examples)), held_out)
@@ -120,6 +121,10 @@ def train_committee(
             core = warm.core
             edges = [EdgeList.of(e.structure, core.numbers, spec.r_max) for e in examples]
     is_warm = warm is not None and warm.core is not None
+    start = core
+    if is_warm:
+        core, moved = align_zero(core, [examples[i] for i in learned], [edges[i] for i in learned])
+        note += moved
 
     data = TrainingSet(core, examples, edges, repulsions)
     trainer = Trainer(core.engine, data, share, learned, held_out, training, targets, seed=seed, warm=is_warm)
@@ -127,7 +132,7 @@ def train_committee(
     save = None
     if checkpoint_dir is not None:
         checkpoint = TrainingCheckpoint(
-            Path(checkpoint_dir), fingerprint_of(examples, spec, training, targets, seed, core)
+            Path(checkpoint_dir), fingerprint_of(examples, spec, training, targets, seed, start)
         )
         state = checkpoint.load() or state
         save = checkpoint.save
@@ -142,21 +147,27 @@ def train_committee(
     return NativeCommittee(core=trained, targets=targets, report=report, seed=seed)
 
 
-def choose_held_out(examples: Sequence[LabelledStructure], training: TrainingSpec) -> NDArray[np.int64]:
+def choose_held_out(
+    examples: Sequence[LabelledStructure], matter: NDArray[np.bool_], training: TrainingSpec
+) -> NDArray[np.int64]:
     """Indices of the structures to hold out: those whose hash falls into the first part of the unit interval.
 
-    A structure that alone brings an element into the training set is never held out, and fewer than two tell nothing.
+    At least two, for fewer tell nothing: then those with the smallest hashes. Structures whose atoms do not meet (not
+    `matter`) are never held out, for they alone tell the energy of an isolated atom, nor is one that alone brings an
+    element into the training set.
     """
     nothing = np.zeros(0, dtype=np.int64)
     if len(examples) < training.validation_from or training.validation_fraction == 0:
         return nothing
-    draws = [
-        int.from_bytes(hashlib.sha256(f"held out {e.structure.content_hash}".encode()).digest()[:6], "big") / 2**48
-        for e in examples
-    ]
-    chosen = {i for i, draw in enumerate(draws) if draw < training.validation_fraction}
+    draws = {
+        i: int.from_bytes(hashlib.sha256(f"held out {e.structure.content_hash}".encode()).digest()[:6], "big") / 2**48
+        for i, e in enumerate(examples)
+        if matter[i]
+    }
+    smallest = sorted(draws, key=lambda i: draws[i])[:2]
+    chosen = {i for i, draw in draws.items() if draw < training.validation_fraction} | set(smallest)
     kept = {element for i, e in enumerate(examples) if i not in chosen for element in e.structure.elements}
-    chosen = {i for i in chosen if set(examples[i].structure.elements) <= kept and examples[i].structure.n_atoms > 0}
+    chosen = {i for i in chosen if set(examples[i].structure.elements) <= kept}
     return np.array(sorted(chosen), dtype=np.int64) if len(chosen) >= 2 else nothing
 
 
@@ -195,7 +206,7 @@ def training_report(
     return TrainingReport(
         n_train=len(examples),
         held_out=tuple(int(i) for i in held_out),
-        epochs=state.epoch,
+        epochs=state.begun,
         cpu_seconds=state.cpu_seconds,
         train=summarise_errors(prediction[learned], [examples[i] for i in learned]),
         validation=None if validation is None else summarise_errors(validation, [examples[i] for i in held_out]),

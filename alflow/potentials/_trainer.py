@@ -33,14 +33,14 @@ COOLING_SHARE, COOLING_STEPS = 0.15, 100
 
 @dataclass(kw_only=True, eq=False)
 class TrainerState:
-    """Where a training stands after an epoch; what a checkpoint holds.
+    """Where a training stands; what a checkpoint holds.
 
     Parameters
     ----------
     optimiser
         weights and moments
-    epoch
-        epochs done
+    epoch, position
+        epochs done, and steps of the running one
     best
         (K, P) averaged weights with the lowest held-out loss, None before the first look
     best_loss
@@ -61,6 +61,7 @@ class TrainerState:
 
     optimiser: OptimiserState
     epoch: int = 0
+    position: int = 0
     best: torch.Tensor | None = None
     best_loss: float = math.inf
     looks_since_best: int = 0
@@ -70,6 +71,11 @@ class TrainerState:
     cpu_seconds: float = 0.0
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
     finished: bool = False
+
+    @property
+    def begun(self) -> int:
+        """Epochs done, the running one included."""
+        return self.epoch + (self.position > 0)
 
     @property
     def result(self) -> torch.Tensor:
@@ -141,9 +147,9 @@ class Trainer:
         state
             where to go on from; changed in place
         save
-            called after epochs, not more often than `checkpoint_seconds`, and at the end
+            called at the same times, not more often than `checkpoint_seconds`, and at the end
         progress
-            called after every epoch
+            called after every epoch, and within a long one after every `validate_every` steps
 
         Raises
         ------
@@ -153,10 +159,9 @@ class Trainer:
         spent_before, self._started = state.cpu_seconds, time.process_time()
         saved = time.monotonic()
         while not state.finished:
-            loss = self._epoch(state, spent_before)
-            state.epoch += 1
+            loss = self._stretch(state, spent_before)
             state.cpu_seconds = spent_before + time.process_time() - self._started
-            at_end = self._fraction(state, 0) >= 1.0 or _cooled(state)
+            at_end = self._fraction(state) >= 1.0 or _cooled(state)
             held_out_loss = self._look(state, loss, force=at_end)
             state.finished = at_end
             if not at_end and state.cooling is None and self._gains_nothing(state):
@@ -164,12 +169,12 @@ class Trainer:
             if progress is not None:
                 progress(
                     TrainingProgress(
-                        epoch=state.epoch,
+                        epoch=state.begun,
                         max_epochs=None if self.training.cpu_seconds else self.n_epochs,
                         loss=loss,
                         held_out_loss=held_out_loss,
                         cpu_seconds=state.cpu_seconds,
-                        fraction=min(self._fraction(state, 0), 1.0),
+                        fraction=min(self._fraction(state), 1.0),
                     )
                 )
             if save is not None and (state.finished or time.monotonic() - saved >= self.training.checkpoint_seconds):
@@ -177,38 +182,49 @@ class Trainer:
                 saved = time.monotonic()
         return state
 
-    def _fraction(self, state: TrainerState, step: int) -> float:
-        """Share of the budget that is used after `step` steps of the running epoch."""
-        if self.training.cpu_seconds is not None:
-            return state.cpu_seconds / self.training.cpu_seconds
-        return (state.epoch + step / self.steps_per_epoch) / self.n_epochs
+    def _fraction(self, state: TrainerState) -> float:
+        """Share of the budget that is used; of two budgets, the one that is used further."""
+        of_epochs = (state.epoch + state.position / self.steps_per_epoch) / self.n_epochs
+        if self.training.cpu_seconds is None:
+            return of_epochs
+        of_time = state.cpu_seconds / self.training.cpu_seconds
+        return of_time if self.training.max_epochs is None else max(of_time, of_epochs)
 
-    def _epoch(self, state: TrainerState, spent_before: float) -> float:
-        """One pass; returns the mean loss over members and steps."""
+    def _stretch(self, state: TrainerState, spent_before: float) -> float:
+        """Steps to the end of the epoch, but no more than `validate_every`; the mean loss over members and steps.
+
+        A budget of time ends it early.
+        """
         order = np.random.default_rng([self.seed, state.epoch, 7]).permutation(self.rows)
         optimiser = state.optimiser
         leaf = optimiser.weights.detach().requires_grad_()
-        total = 0.0
-        for k in range(self.steps_per_epoch):
+        losses: list[float] = []
+        for k in range(state.position, min(self.steps_per_epoch, state.position + self.training.validate_every)):
             chosen = np.sort(order[k :: self.steps_per_epoch])
             if self.training.cpu_seconds is not None:
                 state.cpu_seconds = spent_before + time.process_time() - self._started
-            fraction = self._fraction(state, k)
+            fraction = self._fraction(state)
+            if losses and fraction >= 1.0:
+                break
             weights = self._loss_weights(fraction if state.cooling is None else 1.0)
             batch, labels = self.data.batch(chosen)
             out = self.engine.evaluate(leaf, batch, training=True)
-            losses = member_losses(out, labels, batch.structure, weights, self.share[:, chosen])
-            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            loss = float(losses.detach().mean())
+            of_members = member_losses(out, labels, batch.structure, weights, self.share[:, chosen])
+            (gradient,) = torch.autograd.grad(of_members.sum(), leaf)
+            loss = float(of_members.detach().mean())
             if not math.isfinite(loss):
                 raise PotentialError(
                     f"training diverged in epoch {state.epoch + 1} (the loss is {loss}): lower learning_rate, "
                     "or look for labels that are far off"
                 )
-            rate = self._rate(state, fraction)
-            optimiser.update(gradient, rate, self.training.ema_decay, self.training.gradient_clip)
-            total += loss
-        return total / self.steps_per_epoch
+            optimiser.update(
+                gradient, self._rate(state, fraction), self.training.ema_decay, self.training.gradient_clip
+            )
+            losses.append(loss)
+            state.position = k + 1
+        if state.position == self.steps_per_epoch:
+            state.epoch, state.position = state.epoch + 1, 0
+        return float(np.mean(losses))
 
     def _rate(self, state: TrainerState, fraction: float) -> float:
         """Learning rate of the next step, after `fraction` of the budget."""
@@ -223,7 +239,7 @@ class Trainer:
         Not before the training weighs energies as much as the judgement of held-out structures does, for until then
         these may lose while all goes well.
         """
-        if not self._warm and self._fraction(state, 0) < self.training.energy_ramp:
+        if not self._warm and self._fraction(state) < self.training.energy_ramp:
             return False
         since = state.optimiser.step - state.best_look
         return state.looks_since_best >= self.training.patience and since >= PATIENCE_SHARE * state.optimiser.step
@@ -231,7 +247,7 @@ class Trainer:
     def _begin_cooling(self, state: TrainerState) -> None:
         assert state.best is not None, "looks are counted from the best one on"
         step = state.optimiser.step
-        rate = self._rate(state, self._fraction(state, 0))
+        rate = self._rate(state, self._fraction(state))
         state.cooling = (step, max(COOLING_STEPS, round(COOLING_SHARE * step)), rate)
         state.optimiser.weights, state.optimiser.average = state.best.clone(), state.best.clone()
 
@@ -252,7 +268,7 @@ class Trainer:
                 state.looks_since_best, state.best_look = 0, state.optimiser.step
             else:
                 state.looks_since_best += 1
-        state.history.append((state.epoch, loss, held_out_loss))
+        state.history.append((state.begun, loss, held_out_loss))
         return held_out_loss
 
     def evaluate(self, matrix: torch.Tensor, indices: NDArray[np.int64]) -> float:

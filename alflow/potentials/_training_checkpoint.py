@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from alflow.structures import LabelledStructure
 
 FORMAT = "alflow training"
-VERSION = 2
+VERSION = 3
 STATE = tuple(f.name for f in fields(TrainerState) if f.name not in {"optimiser", "history"})
 
 
@@ -94,7 +94,10 @@ class TrainingCheckpoint:
         """
         if not self.path.exists():
             return None
-        content = read_tensors(self.path, FORMAT, (1, VERSION))  # of version 1 none has the fingerprint
+        try:
+            content = read_tensors(self.path, FORMAT, range(1, VERSION + 1))  # no earlier version has the fingerprint
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; delete it to train from the beginning") from error
         if content.get("fingerprint") != self.fingerprint:
             return None
         try:

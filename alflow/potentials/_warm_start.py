@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,20 @@ import torch
 
 from alflow.potentials._core import CommitteeCore
 from alflow.potentials._network import Constants
+from alflow.potentials._references import composition, fit_references, lonely_energies
+from alflow.potentials._spec import changed_fields
 from alflow.structures import element_symbol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alflow.potentials._committee import NativeCommittee
+    from alflow.potentials._geometry import EdgeList
+    from alflow.structures import LabelledStructure
+
+FAR, EXPLAINED = 1.0, 0.5
+"""The zero of energy is moved where labels differ from the earlier committee by more than so many eV per atom, and moving it
+leaves less than such a share of that. Otherwise it is for the training to learn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +39,7 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
     """Carry the weights of `initial` over to the elements of both.
 
     The network's constants stay those of `initial`, because its weights mean something with them only; elements that it
-    did not know get the fresh references and random weights.
+    did not know get the fresh references and random weights. :func:`align_zero` comes after it.
 
     Parameters
     ----------
@@ -40,8 +49,10 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
         the core of a start from scratch on the new data
     """
     old = initial.core
-    if old.spec.model_copy(update={"dtype": fresh.spec.dtype}) != fresh.spec:
-        return WarmStart(note="started from scratch: the earlier committee has another shape", core=None)
+    changed = changed_fields(old.spec.model_copy(update={"dtype": fresh.spec.dtype}), fresh.spec)
+    if changed:
+        note = f"started from scratch: the earlier committee has another {', '.join(changed)}"
+        return WarmStart(note=note, core=None)
     numbers = np.union1d(old.numbers, fresh.numbers)
     weights = old.weights.to(fresh.weights.dtype)
     if np.array_equal(numbers, old.numbers):
@@ -91,6 +102,60 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
             target.copy_(value)
     object.__setattr__(core, "weights", start)
     return WarmStart(note=f"started from the weights of the earlier committee, with {', '.join(new)} new", core=core)
+
+
+def align_zero(
+    core: CommitteeCore, examples: Sequence[LabelledStructure], edges: Sequence[EdgeList]
+) -> tuple[CommitteeCore, str]:
+    """Bring the reference energies of an earlier committee to the zero of energy of new labels.
+
+    The energies of the earlier committee may count from elsewhere: other pseudopotentials, another code, or, for new
+    elements, references that were fitted without the others. Also, an isolated atom may be labelled now.
+
+    Parameters
+    ----------
+    core
+        with the weights of the earlier committee
+    examples, edges
+        what is learned from
+
+    Returns
+    -------
+    the core, and the end of a sentence on what was moved (empty: nothing worth a word)
+    """
+    counts, energies = composition(examples, core.numbers), np.array([e.properties.energy for e in examples])
+    predicted = core.predict(edges, derivatives=False).energy.mean(axis=0)
+    moves = zero_shift(counts, energies - predicted, np.array([len(e.centres) > 0 for e in edges]))
+    lonely = lonely_energies(examples, edges, core.numbers)
+    references = np.where(np.isnan(lonely), core.references + moves, lonely)
+    if np.array_equal(references, core.references):
+        return core, ""
+    in_matter = core.references + moves + np.array(core.constants.cohesion)
+    constants = replace(core.constants, cohesion=tuple((in_matter - references).tolist()))
+    return replace(core, references=references, constants=constants), zero_note(core.elements, moves)
+
+
+def zero_shift(counts: NDArray[np.float64], off: NDArray[np.float64], matter: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Energies per element, (n_elements,) eV, that explain large differences `off` (n,) of energies; else zeros.
+
+    Elements without a structure are left where they are.
+    """
+    moves = np.zeros(counts.shape[1])
+    matter = matter if matter.any() else np.ones(len(off), dtype=bool)
+    there = counts[matter].sum(axis=0) > 0
+    total = counts[matter].sum(axis=1)
+    found = fit_references(counts[matter][:, there], off[matter])
+    before = np.sqrt(np.mean((off[matter] / total) ** 2))
+    after = np.sqrt(np.mean(((off[matter] - counts[matter][:, there] @ found) / total) ** 2))
+    if before > FAR and after < EXPLAINED * before:
+        moves[there] = found
+    return moves
+
+
+def zero_note(elements: Sequence[str], moves: NDArray[np.float64]) -> str:
+    """Say which elements' zero was moved, and how far."""
+    moved = [f"{e} by {x:+.2f} eV" for e, x in zip(elements, moves, strict=True) if x]
+    return f"; its zero of energy was moved to that of the labels ({', '.join(moved)})" if moved else ""
 
 
 def _extended_density(numbers: NDArray[np.int64], old: CommitteeCore) -> tuple[tuple[float, ...], ...]:

@@ -157,8 +157,26 @@ def test_a_warm_start_goes_on_and_new_elements_start_afresh(labelled: list[Atoms
     copper.symbols[:] = "Cu"
     fresh = train_mace_committee([*labelled, label(copper)], SPEC, TrainingSpec(steps=1), initial=committee, seed=2)
     assert fresh.report is not None
-    assert fresh.report.warm_start == ""
+    assert fresh.report.warm_start == "started from scratch: the earlier committee does not know Cu"
     assert fresh.elements == ("Ni", "Cu", "Pt")
+    other = SPEC.model_copy(update={"learning_rate": 0.01})
+    fresh = train_mace_committee(labelled, other, TrainingSpec(steps=1), initial=committee, seed=2)
+    assert fresh.report is not None
+    assert fresh.report.warm_start == "started from scratch: the earlier committee has another learning_rate"
+
+
+def test_a_warm_start_moves_to_the_zero_of_the_labels(labelled: list[Atoms], committee: MaceCommittee) -> None:
+    elsewhere = []
+    for atoms in labelled:
+        atoms = atoms.copy()
+        atoms.info["REF_energy"] += float(np.sum(atoms.symbols == "Ni")) * -30.0
+        elsewhere.append(atoms)
+    still = TrainingSpec(warm_steps=1, warmup_steps=10**9)
+    warm = train_mace_committee(elsewhere, SPEC, still, initial=committee, seed=2)
+    assert warm.report is not None
+    assert "Ni by -29." in warm.report.warm_start
+    moved = warm.core.references - committee.core.references
+    np.testing.assert_allclose(moved, [-30.0, 0.0], atol=1.0)
 
 
 def test_isolated_atoms_teach_nothing(labelled: list[Atoms]) -> None:

@@ -20,7 +20,8 @@ from alflow.potentials import (
     load_committee,
     train_committee,
 )
-from alflow.potentials._training_checkpoint import read_tensors
+from alflow.potentials._train import choose_held_out
+from alflow.potentials._training_checkpoint import VERSION, read_tensors
 from alflow.structures import LabelledStructure
 from tests.potentials.conftest import SMALL, cells, label
 
@@ -106,7 +107,7 @@ def test_damaged_checkpoint_is_named(labelled: list[Atoms], tmp_path: Path) -> N
     train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path)
     path = tmp_path / "training.ckpt"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match=r"training\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"training\.ckpt.*delete it to train from the beginning"):
         train_committee(labelled, SMALL, SHORT, checkpoint_dir=tmp_path)
 
 
@@ -117,6 +118,61 @@ def test_time_budget_ends_training(labelled: list[Atoms]) -> None:
     assert 0.5 <= committee.report.cpu_seconds < 5.0
     assert seen[-1].fraction == 1.0
     assert seen[-1].max_epochs is None
+
+
+def test_of_two_budgets_the_smaller_ends_training(labelled: list[Atoms]) -> None:
+    report = train_committee(labelled, SMALL, TrainingSpec(cpu_seconds=1000.0, max_epochs=2)).report
+    assert report is not None
+    assert report.epochs == 2
+
+
+def test_a_long_epoch_is_looked_at_and_ends_with_the_budget(labelled: list[Atoms]) -> None:
+    seen: list[TrainingProgress] = []
+    training = TrainingSpec(max_epochs=2, batch_size=1, validate_every=5)
+    report = train_committee(labelled, SMALL, training, progress=seen.append).report
+    assert report is not None
+    steps = len(labelled) - len(report.held_out)
+    looks = -(-steps // 5)
+    assert len(seen) == 2 * looks
+    assert [p.epoch for p in seen] == [1] * looks + [2] * looks
+    assert seen[0].fraction == pytest.approx(5 / (2 * steps))
+    assert seen[0].held_out_loss is not None
+    short = train_committee(labelled, SMALL, training.model_copy(update={"cpu_seconds": 1e-9})).report
+    assert short is not None
+    assert short.epochs == 1
+    assert len(short.history) == 1
+
+
+def test_a_training_killed_within_an_epoch_goes_on_to_the_same_result(labelled: list[Atoms], tmp_path: Path) -> None:
+    training = TrainingSpec(max_epochs=2, batch_size=1, validate_every=5, checkpoint_seconds=0.0)
+    undisturbed = train_committee(labelled, SMALL, training)
+    looks = 0
+
+    def kill_at_eighth_look(_: TrainingProgress) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 8:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_committee(labelled, SMALL, training, checkpoint_dir=tmp_path, progress=kill_at_eighth_look)
+    state = read_tensors(tmp_path / "training.ckpt", "alflow training", (VERSION,))
+    assert state["position"] > 0
+    resumed = train_committee(labelled, SMALL, training, checkpoint_dir=tmp_path)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+
+
+def test_at_least_two_are_held_out_and_no_isolated_atom() -> None:
+    for seed in range(8):
+        some = [LabelledStructure.from_atoms(label(a)) for a in cells(20, seed)]
+        lonely = [Atoms("Ni", cell=[side] * 3, pbc=True, info={"REF_energy": 1.0}) for side in np.arange(15, 25, 0.5)]
+        examples = [*some, *(LabelledStructure.from_atoms(a) for a in lonely)]
+        matter = np.arange(len(examples)) < len(some)
+        held_out = choose_held_out(examples, matter, TrainingSpec())
+        assert len(held_out) >= 2
+        assert held_out.max() < len(some)
+        of_half = choose_held_out(examples[:20], matter[:20], TrainingSpec())
+        assert set(held_out) <= set(of_half)
 
 
 def test_held_out_structures_stay_held_out_when_more_are_added(labelled: list[Atoms]) -> None:
@@ -149,7 +205,7 @@ def test_a_training_that_gains_nothing_cools_down_and_ends(labelled: list[Atoms]
     committee = train_committee(few, SMALL, training, checkpoint_dir=tmp_path)
     assert committee.report is not None
     assert committee.report.epochs < 200
-    state = read_tensors(tmp_path / "training.ckpt", "alflow training", (2,))
+    state = read_tensors(tmp_path / "training.ckpt", "alflow training", (VERSION,))
     first, steps, rate = state["cooling"]
     assert state["step"] >= first + steps > first
     assert 0 < rate <= 0.05
@@ -171,7 +227,7 @@ def test_no_cool_down_before_energies_weigh_fully(labelled: list[Atoms], tmp_pat
     for ramp in (0.0, 0.6):
         folder = tmp_path / str(ramp)
         train_committee(few, SMALL, training.model_copy(update={"energy_ramp": ramp}), checkpoint_dir=folder)
-        first[ramp], _, _ = read_tensors(folder / "training.ckpt", "alflow training", (2,))["cooling"]
+        first[ramp], _, _ = read_tensors(folder / "training.ckpt", "alflow training", (VERSION,))["cooling"]
     assert first[0.0] < 0.6 * 60 <= first[0.6]  # one step an epoch
 
 
@@ -258,11 +314,47 @@ def test_warm_start_with_a_new_element_keeps_what_was_known(tmp_path: Path) -> N
     np.testing.assert_array_equal(load_committee(tmp_path / "warm.pt").predict(both).energy, warm.predict(both).energy)
 
 
+def test_a_warm_start_moves_to_the_zero_of_the_labels(labelled: list[Atoms], committee: NativeCommittee) -> None:
+    """Other pseudopotentials, and a new element whose reference cannot be told from the new data alone."""
+    moved = [a.copy() for a in labelled]
+    for atoms in moved:
+        atoms.info["REF_energy"] += float((atoms.numbers == 28).sum()) * -50.0
+    still = TrainingSpec(max_epochs=1, warm_learning_rate=1e-12)
+    warm = train_committee(moved, SMALL, still, initial=committee)
+    assert warm.report is not None
+    assert "its zero of energy was moved to that of the labels (Ni by -" in warm.report.warm_start
+    np.testing.assert_allclose(warm.core.references - committee.core.references, [-50.0, 0.0], atol=1.0)
+    same = train_committee(labelled, SMALL, still, initial=committee)
+    np.testing.assert_array_equal(same.core.references, committee.core.references)
+    assert same.report is not None
+    assert same.report.warm_start == "started from the weights of the earlier committee"
+
+    nickel = [label(a) for a in cells(60, 5) if set(a.symbols) == {"Ni"}]
+    alloys = [label(a) for a in cells(40, 9) if set(a.symbols) == {"Ni", "Pt"}]
+    for atoms in (*nickel, *alloys):
+        atoms.info["REF_energy"] += (
+            float((atoms.numbers == 28).sum()) * -4600 + float((atoms.numbers == 78).sum()) * -2800
+        )
+    first = train_committee(nickel, SMALL, TrainingSpec(max_epochs=5))
+    both = train_committee(alloys, SMALL, still, initial=first)
+    p = both.predict(alloys)
+    off = (p.energy_mean - [a.info["REF_energy"] for a in alloys]) / p.n_atoms
+    assert np.abs(off).max() < 3.0
+
+
+def test_a_warm_start_learns_of_an_isolated_atom(labelled: list[Atoms], committee: NativeCommittee) -> None:
+    lonely = Atoms("Ni", cell=[20.0] * 3, pbc=True, info={"REF_energy": 4.2})
+    still = TrainingSpec(max_epochs=1, warm_learning_rate=1e-12)
+    warm = train_committee([*labelled, lonely], SMALL, still, initial=committee)
+    np.testing.assert_allclose(warm.predict([lonely]).energy, 4.2, atol=1e-9)
+    assert warm.core.constants.cohesion[0] == pytest.approx(committee.core.references[0] - 4.2)
+
+
 def test_warm_start_from_another_shape_starts_from_scratch(labelled: list[Atoms], committee: NativeCommittee) -> None:
     other = SMALL.model_copy(update={"channels": 4})
     trained = train_committee(labelled, other, TrainingSpec(max_epochs=1), initial=committee)
     assert trained.report is not None
-    assert "from scratch" in trained.report.warm_start
+    assert trained.report.warm_start == "started from scratch: the earlier committee has another channels"
     assert torch.equal(weights(trained), weights(train_committee(labelled, other, TrainingSpec(max_epochs=1))))
 
 

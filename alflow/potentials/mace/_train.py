@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,14 +19,15 @@ from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._optimiser import OptimiserState
-from alflow.potentials._references import SMALLEST_SCALE, fit_references
+from alflow.potentials._references import SMALLEST_SCALE, composition, fit_references
 from alflow.potentials._report import TrainingProgress
 from alflow.potentials._repulsion import Repulsion
-from alflow.potentials._spec import TrainingSpec
+from alflow.potentials._spec import TrainingSpec, changed_fields
 from alflow.potentials._targets import Targets
 from alflow.potentials._train import choose_held_out, member_shares, training_report
 from alflow.potentials._trainer import Trainer, TrainerState
 from alflow.potentials._training_checkpoint import TrainingCheckpoint, fingerprint_of
+from alflow.potentials._warm_start import zero_note, zero_shift
 from alflow.potentials.mace._committee import MaceCommittee, MaceCore
 from alflow.potentials.mace._engine import ModuleEngine
 from alflow.potentials.mace._library import MaceModule, new_models, read_foundation, reference_energies
@@ -96,11 +97,12 @@ def train_mace_committee(
     )
     examples = as_examples(train)
     numbers = np.unique(np.concatenate([e.structure.numbers for e in examples]))
-    core, digest, note = _start(examples, numbers, spec, initial, seed, directory)
+    start = _start(examples, numbers, spec, initial, seed, directory)
+    core = start.core
     edges = [EdgeList.of(e.structure, core.numbers, core.r_max) for e in examples]
     matter = np.array([len(e.centres) > 0 for e in edges])
 
-    held_out = np.array([i for i in choose_held_out(examples, training) if matter[i]], dtype=np.int64)
+    held_out = choose_held_out(examples, matter, training)
     learned = np.setdiff1d(np.flatnonzero(matter), held_out)
     if not len(learned):
         raise PotentialError("there is nothing to train on but isolated atoms: give structures in which atoms meet")
@@ -108,13 +110,19 @@ def train_mace_committee(
     share = member_shares(len(examples), left_out, spec.n_members, training, seed)
 
     # isolated atoms stand in the data, so that indices are those of the caller, but in no batch
+    note = start.note
+    if start.kind == "earlier":
+        core, moved = _align_zero(core, examples, edges, learned)
+        note += moved
     data = TrainingSet(core, examples, edges, [Repulsion.of(e, active=False) for e in edges])
     engine: Any = core.engine  # its batches are of another kind than those of the native engines
-    trainer = Trainer(engine, data, share, learned, held_out, training, targets, seed=seed, warm=bool(note))
+    trainer = Trainer(
+        engine, data, share, learned, held_out, training, targets, seed=seed, warm=start.kind != "scratch"
+    )
     state = TrainerState(optimiser=OptimiserState.start(core.weights))
     save = None
     if checkpoint_dir is not None:
-        call = f"{fingerprint_of(examples, spec, training, targets, seed, core)} {digest}"
+        call = f"{fingerprint_of(examples, spec, training, targets, seed, start.core)} {start.digest}"
         checkpoint = TrainingCheckpoint(Path(checkpoint_dir), hashlib.sha256(call.encode()).hexdigest())
         state = checkpoint.load() or state
         save = checkpoint.save
@@ -159,6 +167,16 @@ def foundation_committee(
     return MaceCommittee(core=core, targets=targets or Targets())
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Start:
+    """What is trained, its origin, a sentence on that (empty: as asked for), and a digest of what is frozen."""
+
+    core: MaceCore
+    kind: Literal["scratch", "foundation", "earlier"]
+    note: str = ""
+    digest: str = ""
+
+
 def _start(
     examples: Sequence[LabelledStructure],
     numbers: NDArray[np.int64],
@@ -166,20 +184,50 @@ def _start(
     initial: MaceCommittee | None,
     seed: int,
     directory: Path | None,
-) -> tuple[MaceCore, str, str]:
-    """Return what to train, a digest of what is frozen in it, and a sentence on where it came from (empty: scratch)."""
-    if initial is not None and initial.spec == spec:
-        new = [element_symbol(int(z)) for z in np.setdiff1d(numbers, initial.core.numbers)]
-        if not new:
-            frozen = b"".join(
-                value.detach().cpu().numpy().tobytes()
-                for name, value in initial.core.engine.module.state_dict().items()
-                if name not in initial.core.engine.shapes
-            )
-            return initial.core, hashlib.sha256(frozen).hexdigest(), "started from the weights of the earlier committee"
+) -> _Start:
+    why_not = None if initial is None else _why_not(initial, spec, numbers)
+    if initial is not None and why_not is None:
+        frozen = b"".join(
+            value.detach().cpu().numpy().tobytes()
+            for name, value in initial.core.engine.module.state_dict().items()
+            if name not in initial.core.engine.shapes
+        )
+        return _Start(
+            core=initial.core,
+            kind="earlier",
+            note="started from the weights of the earlier committee",
+            digest=hashlib.sha256(frozen).hexdigest(),
+        )
     if spec.foundation is None:
-        return _from_scratch(examples, numbers, spec, seed), "", ""
-    return _from_foundation(examples, numbers, spec, seed, directory)
+        note = f"started from scratch: {why_not}" if why_not else ""
+        return _Start(core=_from_scratch(examples, numbers, spec, seed), kind="scratch", note=note)
+    core, digest = _from_foundation(examples, numbers, spec, seed, directory)
+    note = f"started from the foundation model {spec.foundation}" + (f": {why_not}" if why_not else "")
+    return _Start(core=core, kind="foundation", note=note, digest=digest)
+
+
+def _why_not(initial: MaceCommittee, spec: MaceSpec, numbers: NDArray[np.int64]) -> str | None:
+    """Say why an earlier committee cannot be started from; None if it can."""
+    if initial.spec != spec:
+        return f"the earlier committee has another {', '.join(changed_fields(initial.spec, spec))}"
+    new = [element_symbol(int(z)) for z in np.setdiff1d(numbers, initial.core.numbers)]
+    return f"the earlier committee does not know {', '.join(new)}" if new else None
+
+
+def _align_zero(
+    core: MaceCore, examples: Sequence[LabelledStructure], edges: Sequence[EdgeList], learned: NDArray[np.int64]
+) -> tuple[MaceCore, str]:
+    """Bring the reference energies of an earlier committee to the zero of energy of new labels."""
+    of = MaceCommittee(core=replace(core, familiar=None), targets=Targets())
+    predicted = of.predict([examples[i].structure for i in learned], stress=False).energy.mean(axis=0)
+    off = np.array([examples[i].properties.energy for i in learned]) - predicted
+    moves = zero_shift(
+        composition([examples[i] for i in learned], core.numbers),
+        off,
+        np.array([len(edges[i].centres) for i in learned]) > 0,
+    )
+    elements = [element_symbol(int(z)) for z in core.numbers]
+    return replace(core, references=core.references + moves), zero_note(elements, moves)
 
 
 def _from_scratch(
@@ -211,7 +259,7 @@ def _from_foundation(
     spec: MaceSpec,
     seed: int,
     directory: Path | None,
-) -> tuple[MaceCore, str, str]:
+) -> tuple[MaceCore, str]:
     assert spec.foundation is not None
     zero = foundation_committee(spec, directory=directory)
     missing = [element_symbol(int(z)) for z in np.setdiff1d(numbers, zero.core.numbers)]
@@ -239,7 +287,7 @@ def _from_foundation(
         weights=torch.stack(rows),
     )
     file = (directory or Path.cwd()) / spec.foundation.expanduser()
-    return core, hashlib.sha256(file.read_bytes()).hexdigest(), f"started from the foundation model {spec.foundation}"
+    return core, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _familiar(core: MaceCore, edges: Sequence[EdgeList]) -> FeatureDistance:
@@ -252,8 +300,7 @@ def _compositions(
     examples: Sequence[LabelledStructure], numbers: NDArray[np.int64], edges: Sequence[EdgeList]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Atoms of each element (n, n_elements), energies (n,), and which structures are more than isolated atoms (n,)."""
-    counts = np.array([[np.sum(e.structure.numbers == z) for z in numbers] for e in examples], dtype=np.float64)
-    energies = np.array([e.properties.energy for e in examples])
+    counts, energies = composition(examples, numbers), np.array([e.properties.energy for e in examples])
     matter = np.array([len(e.centres) > 0 for e in edges])
     return counts, energies, matter if matter.any() else np.ones(len(examples), dtype=bool)
 
