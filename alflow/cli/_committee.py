@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alflow.cli._options import CampaignOption, CsvOption, JsonOption, LedgerOption, require_folder
+from alflow.cli._options import CampaignOption, CsvOption, ForceOption, JsonOption, LedgerOption, require_new_file
 from alflow.cli._output import Column, clock, plural, print_json, print_rows
 from alflow.cli._target import opened
-from alflow.errors import UserError
 
 if TYPE_CHECKING:
     from alflow.ledger import CommitteeRow
@@ -69,7 +68,7 @@ def save(
             "--round", "-r", metavar="N", help="The committee of this round; default: the newest.", show_default=False
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    force: ForceOption = False,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -81,11 +80,7 @@ def save(
     from alflow.cli._console import stderr
     from alflow.loop import find_committee, open_committee
 
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; name the file to write")
-    if output.exists() and not force:
-        raise UserError(f"{output} exists already; --force writes over it")
-    require_folder(output)
+    require_new_file(output, force=force)
     with opened(campaign, ledger) as target:
         campaign_row = target.require_campaign()
         row = find_committee(target.ledger, campaign_row.id, round_index=round_index)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alflow.cli._errors import ExitCode
-from alflow.cli._options import CampaignOption, JsonOption, LedgerOption, QuietOption, complete_path, require_folder
+from alflow.cli._options import (
+    CampaignOption,
+    ForceOption,
+    JsonOption,
+    LedgerOption,
+    QuietOption,
+    complete_path,
+    require_folder,
+)
 from alflow.cli._output import Column, plural, print_json, print_rows
 from alflow.cli._target import Opened, opened, opened_campaign, split_campaign
 from alflow.errors import UserError
@@ -218,7 +226,7 @@ def export(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also candidates without a label.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    force: ForceOption = False,
     campaign: CampaignOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from alflow.cli._options import JsonOption, require_folder
+from alflow.cli._options import ForceOption, JsonOption, require_new_file
 from alflow.cli._output import print_json
 
 
@@ -22,6 +22,7 @@ def lammps(
             "--output", "-o", metavar="FILE", help="Where to write it; not *.pt or *.pth.", show_default=False
         ),
     ],
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a committee as a file for LAMMPS.
@@ -30,7 +31,7 @@ def lammps(
     """
     from alflow.potentials import export_lammps, load_committee
 
-    require_folder(output)
+    require_new_file(output, force=force)
     committee = load_committee(model)
     lines = export_lammps(committee, output)
     if as_json:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alflow.cli._options import JsonOption, QuietOption, complete_campaign, require_folder
+from alflow.cli._options import ForceOption, JsonOption, QuietOption, complete_campaign, require_new_file
 from alflow.cli._output import Column, duration, plural, print_json, print_rows
 from alflow.errors import ConfigError, StructureError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from alflow.cli._metrics import KindMetrics, Metrics
     from alflow.potentials import (
         CommitteeSpec,
@@ -54,7 +56,13 @@ def train(
     ] = None,
     initial: Annotated[
         Path | None,
-        typer.Option("--initial", "-i", metavar="MODEL", help="Start from this committee.", show_default=False),
+        typer.Option(
+            "--initial",
+            "-i",
+            metavar="MODEL",
+            help="Start from this committee; its shape is taken over, unless --campaign gives the same.",
+            show_default=False,
+        ),
     ] = None,
     members: Annotated[
         int | None, typer.Option("--members", "-k", metavar="N", help="Number of members.", show_default=False)
@@ -68,7 +76,8 @@ def train(
             "--cpu-seconds", "-t", metavar="SECONDS", help="CPU time for the training, s.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random numbers.")] = 0,
+    force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -77,26 +86,37 @@ def train(
     Interrupted, the same command continues where it was.
     """
     from alflow.cli._reporter import ConsoleReporter
-    from alflow.potentials import load_committee, potential_kind
+    from alflow.cli._training_folder import TrainingFolder
+    from alflow.potentials import compute_threads, load_committee, potential_kind
 
-    spec, training, targets = _training_settings(settings, members=members, epochs=epochs, cpu_seconds=cpu_seconds)
-    require_folder(output)
-    checkpoints = output.with_name(output.name + ".training")
-    with ConsoleReporter(quiet=quiet) as report:
+    require_new_file(output, force=force)
+    earlier = None if initial is None else load_committee(initial)
+    spec, training, targets = _training_settings(
+        settings,
+        members=members,
+        epochs=epochs,
+        cpu_seconds=cpu_seconds,
+        initial=None if earlier is None else earlier.spec,
+    )
+    if earlier is not None:
+        _require_same_shape(initial, earlier.spec, spec)
+    threads = contextlib.nullcontext() if settings is None else compute_threads(training.threads)
+    with ConsoleReporter(quiet=quiet) as report, threads:
         report.step("read")
         examples = read_labelled(data)
         report.step("read", plural(len(examples), "labelled structure"))
-        if checkpoints.is_dir():
-            report.note(f"continuing from {checkpoints}")
+        folder = TrainingFolder(output, examples, (spec, training, targets), seed=seed, initial=initial)
+        if folder.open():
+            report.note(f"continuing from {folder.path}")
         report.step("train")
         committee = potential_kind(spec.kind).train(
             examples,
             spec,
             training,
             targets=targets,
-            initial=None if initial is None else load_committee(initial),
+            initial=earlier,
             seed=seed,
-            checkpoint_dir=checkpoints,
+            checkpoint_dir=folder.path,
             progress=lambda p: report.progress("train", *_training_progress(p)),
             directory=Path.cwd() if settings is None else settings.resolve().parent,
         )
@@ -104,7 +124,7 @@ def train(
         assert record is not None, "a committee that was just trained has its record"
         report.step("train", plural(record.epochs, "epoch"))
         committee.save(output)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        folder.remove()
         report.done(f"wrote {output}; look at it with `alflow eval {output} TEST`")
     if as_json:
         print_json({"model": output, **training_summary(record)})
@@ -169,13 +189,18 @@ def read_labelled(paths: Sequence[Path]) -> list[LabelledStructure]:
 
 
 def _training_settings(
-    path: Path | None, *, members: int | None, epochs: int | None, cpu_seconds: float | None
+    path: Path | None,
+    *,
+    members: int | None,
+    epochs: int | None,
+    cpu_seconds: float | None,
+    initial: BaseModel | None,
 ) -> tuple[CommitteeSpec | MaceSpec, TrainingSpec, Targets]:
     from pydantic import ValidationError
 
     from alflow.potentials import CommitteeSpec, Targets, TrainingSpec
 
-    spec: CommitteeSpec | MaceSpec = CommitteeSpec()
+    spec: Any = initial or CommitteeSpec()
     training, targets = TrainingSpec(), Targets()
     if path is not None:
         from alflow.config import load_campaign
@@ -190,6 +215,17 @@ def _training_settings(
         problem = error.errors()[0]
         raise ConfigError(f"{problem['loc'][0]}: {problem['msg'].lower()}, not {problem['input']}") from error
     return spec, training, targets
+
+
+def _require_same_shape(path: Path | None, initial: BaseModel, spec: BaseModel) -> None:
+    """Refuse to start from a committee that training would have to leave aside."""
+    before, now = initial.model_dump(exclude={"dtype"}), spec.model_dump(exclude={"dtype"})
+    names = ["kind"] if before["kind"] != now["kind"] else [n for n in before if before[n] != now.get(n)]
+    if names:
+        differ = ", ".join(f"{name} {before[name]} (wanted: {now[name]})" for name in names)
+        raise ConfigError(
+            f"training cannot start from {path}, which has {differ}: let settings agree, or leave --initial out"
+        )
 
 
 def _changed(settings: Any, changes: dict[str, Any]) -> Any:

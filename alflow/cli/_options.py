@@ -32,6 +32,15 @@ def require_folder(path: Path) -> None:
         raise UserError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
+def require_new_file(path: Path, *, force: bool) -> None:
+    """Refuse a file to be written that cannot be, or would replace another one, before the work begins."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file to write")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; --force writes over it")
+    require_folder(path)
+
+
 def complete_columns(incomplete: str) -> list[str]:
     """Offer the columns of ``ls`` for the part after the last comma."""
     from alflow.cli._columns import COLUMNS
@@ -87,6 +96,7 @@ LedgerOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over an existing file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only notes and the result.")]
 ReasonOption = Annotated[
     str, typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept in the ledger and told by `alflow why`.")

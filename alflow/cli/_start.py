@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alflow.cli._errors import ExitCode
-from alflow.cli._options import CampaignArgument, JsonOption, LedgerOption, WorkerConfigOption
+from alflow.cli._options import CampaignArgument, ForceOption, JsonOption, LedgerOption, WorkerConfigOption
 from alflow.cli._output import plural, print_json
 from alflow.cli._target import find_target, missing_sqlite_file
 from alflow.errors import AlflowError, ConfigError, NotFoundError, UserError
@@ -41,7 +41,7 @@ def init(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name of the campaign.", show_default="from the elements"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented campaign file to start from."""

@@ -105,7 +105,7 @@ def registered_settings() -> tuple[type[BaseModel], ...]:
     return (*(kind.settings for kind in _BUILT_IN.values()), *others)
 
 
-def load_committee(path: str | Path) -> Committee:
+def load_committee(path: str | Path) -> TrainedCommittee:
     """Read a committee, native or of MACE models; predictions are bitwise those of the one that was saved.
 
     Raises

@@ -258,13 +258,14 @@ def export_lammps(committee: Committee, path: str | Path) -> str:
 
 def lammps_input(committee: Committee, path: Path) -> str:
     """Lines for a LAMMPS input that reads an exported file; one atom type per element, in the committee's order."""
+    name = f'"{path}"' if any(c.isspace() for c in str(path)) else str(path)
     return "\n".join(
         [
             "units           metal",
             "atom_style      atomic",
             "newton          on",
             "# after the atoms, of types " + ", ".join(f"{k} {e}" for k, e in enumerate(committee.elements, 1)) + ":",
-            f"pair_style      mliap unified {path} 0",
+            f"pair_style      mliap unified {name} 0",
             f"pair_coeff      * * {' '.join(committee.elements)}",
         ]
     )

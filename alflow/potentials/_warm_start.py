@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from alflow.structures import LabelledStructure
 
 FAR, EXPLAINED = 1.0, 0.5
-"""The zero of energy is moved where labels differ from the earlier committee by more than so many eV per atom, and moving it
-leaves less than such a share of that. Otherwise it is for the training to learn."""
+"""The zero of energy is moved where labels differ from the earlier committee by more than so many eV per atom, if that
+leaves less than such a share of it. Otherwise it is for the training to learn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

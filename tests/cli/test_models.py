@@ -10,8 +10,9 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from alflow.errors import PotentialError
 from alflow.labelers import get_labeler
-from alflow.potentials import load_committee
+from alflow.potentials import NativeCommittee, load_committee
 from alflow.structures import LabelledStructure
 
 if TYPE_CHECKING:
@@ -61,12 +62,60 @@ def test_train_goes_on_from_a_committee(alflow: Run, data: list[LabelledStructur
     assert Path("second").exists()
 
 
+def test_a_start_that_would_be_left_aside_is_refused(alflow: Run, data: list[LabelledStructure]) -> None:
+    alflow("train", "data.extxyz", "-o", "first", "-k", "2", "-e", "1", "-q")
+    found = alflow("train", "data.extxyz", "-o", "second", "-k", "3", "-i", "first", code=1).stderr
+    assert "cannot start from first, which has n_members 2 (wanted: 3)" in found
+    # without --members the shape is that of the earlier committee
+    assert alflow("train", "data.extxyz", "-o", "second", "-e", "1", "-i", "first", "--json").json()["warm_start"]
+    assert load_committee("second").n_members == 2
+
+
+def test_an_existing_file_is_not_replaced_unasked(alflow: Run, data: list[LabelledStructure]) -> None:
+    alflow("train", "data.extxyz", "-o", "model", "-k", "2", "-e", "1", "-q")
+    before = Path("model").read_bytes()
+    assert "exists already" in alflow("train", "data.extxyz", "-o", "model", "-k", "1", code=1).stderr
+    assert Path("model").read_bytes() == before
+    alflow("train", "data.extxyz", "-o", "model", "-k", "1", "-e", "1", "-q", "--force")
+    assert load_committee("model").n_members == 1
+    Path("folder").mkdir()
+    assert "is a folder" in alflow("train", "data.extxyz", "-o", "folder", code=1).stderr
+    assert "is a folder" in alflow("lammps", "model", "-o", "folder", code=1).stderr
+    assert "exists already" in alflow("lammps", "model", "-o", "data.extxyz", code=1).stderr
+
+
+def test_the_folder_of_a_training_holds_nothing_else(
+    alflow: Run, data: list[LabelledStructure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints of this very training are continued; data of others are neither used nor removed."""
+    Path("model.training").mkdir()
+    Path("model.training/mine.txt").write_text("years of work")
+    train = ("train", "data.extxyz", "-o", "model", "-k", "1", "-e", "3")
+    assert "model.training is in the way" in alflow(*train, code=1).stderr
+    assert Path("model.training/mine.txt").read_text() == "years of work"
+    Path("model.training").rename("elsewhere")
+
+    def stop(self: NativeCommittee, path: Path) -> None:
+        raise PotentialError("the machine is switched off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NativeCommittee, "save", stop)
+        alflow(*train, code=1)
+    assert Path("model.training/training.ckpt").is_file()
+    other = alflow("train", "data.extxyz", "-o", "model", "-k", "1", "-e", "4", code=1).stderr
+    assert "unfinished training of other settings: repeat its command to continue it" in " ".join(other.split())
+    Path("model.training/notes.txt").write_text("mine")
+    assert "continuing from model.training" in alflow(*train).stderr
+    assert [p.name for p in Path("model.training").iterdir()] == ["notes.txt"]
+
+
 def test_wrong_data_and_settings_are_named(alflow: Run, data: list[LabelledStructure]) -> None:
     write("bare.extxyz", [example.structure.to_atoms() for example in data], format="extxyz")
     found = alflow("train", "data.extxyz", "bare.extxyz", "-o", "model", code=1)
     assert "bare.extxyz, frame 0" in found.stderr
     assert "REF_energy" in found.stderr
     assert "n_members" in alflow("train", "data.extxyz", "-o", "model", "-k", "0", code=1).stderr
+    assert alflow("train", "data.extxyz", "-o", "model", "--seed", "-1", code=2).stderr
     assert "does not exist" in alflow("train", "data.extxyz", "-o", "no/model", code=1).stderr
     assert not Path("model").exists()
 
