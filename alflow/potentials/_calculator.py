@@ -46,8 +46,9 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
         prediction = self._evaluator()([self.atoms.positions], self.atoms.cell.array[None])
         energy = float(prediction.energy_mean[0])
         self.results = {"energy": energy, "free_energy": energy, "forces": prediction.force_mean[0]}
-        if prediction.stress_mean is not None and self.atoms.pbc.all():
-            s = prediction.stress_mean[0]
+        stress = prediction.stress_mean
+        if stress is not None and self.atoms.pbc.all() and np.isfinite(stress[0]).all():  # not every member has one
+            s = stress[0]
             self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
         if prediction.n_members > 1:
             self.results["energies_committee"] = prediction.energy[:, 0].copy()

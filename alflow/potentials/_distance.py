@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from alflow.potentials._geometry import EdgeList
     from alflow.potentials._network import NetworkOutput
 
+LEAST_VARIANCE, LEAST_UNIT = 1e-6, 0.1
+"""Of the mean square of the features, and in standard deviations: of atoms that are all alike nothing can be learned
+about how far is far.
+"""
 RIDGE = 1e-3
 """Of the mean variance, added in every direction: what hardly varies among the training atoms does not make others far.
 To it comes the mean variance of as many made-up atoms as there are features, for a few atoms do not show a covariance.
@@ -92,7 +96,8 @@ class FeatureDistance:
         means = (sums + PRIOR_ATOMS * overall) / (number + PRIOR_ATOMS)
         away = x - means.index_select(1, species)
         covariance = away.mT @ away / n_atoms
-        variance = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+        variance = covariance.diagonal(dim1=1, dim2=2).mean(1)
+        variance = torch.maximum(variance, LEAST_VARIANCE * x.square().mean((1, 2))).clamp(min=1e-12)
         ridge = (RIDGE + width / n_atoms) * variance
         covariance = covariance + ridge[:, None, None] * torch.eye(width, dtype=x.dtype)
         own = x.new_zeros(members, n_elements, width, width)
@@ -106,7 +111,7 @@ class FeatureDistance:
         largest = raw.of_structures(x, species, counts)
         unit = float(np.quantile(largest, WITHIN))
         dtype = features.dtype
-        return cls(means=means.to(dtype), whitening=whitening.to(dtype).contiguous(), unit=max(unit, 1e-6))
+        return cls(means=means.to(dtype), whitening=whitening.to(dtype).contiguous(), unit=max(unit, LEAST_UNIT))
 
     @classmethod
     def learn(

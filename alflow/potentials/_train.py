@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.data import covalent_radii
 
+from alflow.errors import PotentialError
 from alflow.potentials._allocator import keep_freed_memory
 from alflow.potentials._committee import NativeCommittee
 from alflow.potentials._core import CommitteeCore
@@ -17,6 +19,7 @@ from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._network import CommitteeNetwork
 from alflow.potentials._optimiser import OptimiserState
+from alflow.potentials._radial import repulsion_reach
 from alflow.potentials._references import derive_constants
 from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
 from alflow.potentials._repulsion import Repulsion
@@ -25,6 +28,7 @@ from alflow.potentials._targets import Targets
 from alflow.potentials._trainer import Trainer, TrainerState
 from alflow.potentials._training_checkpoint import TrainingCheckpoint, fingerprint_of
 from alflow.potentials._warm_start import align_zero, extend_core
+from alflow.structures import element_symbol
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -84,7 +88,8 @@ def train_committee(
     Raises
     ------
     PotentialError
-        if labels are missing, not finite or given twice, atoms lie on one place, or training diverges
+        if labels are missing, not finite or given twice, atoms lie on one place, ``r_max`` is shorter than the reach of
+        the elements' repulsion, or training diverges
     StructureError
         if a structure carries no labels, or labels of a wrong shape
     TheoryError
@@ -96,6 +101,7 @@ def train_committee(
     spec, training, targets = spec or CommitteeSpec(), training or TrainingSpec(), targets or Targets()
     examples = as_examples(train)
     numbers = np.unique(np.concatenate([e.structure.numbers for e in examples]))
+    require_reach(numbers, spec.r_max)
     edges = [EdgeList.of(e.structure, numbers, spec.r_max) for e in examples]
     repulsions = [Repulsion.of(e, active=spec.repulsion) for e in edges]
     held_out = choose_held_out(examples, np.array([len(e.centres) > 0 for e in edges]), training)
@@ -145,6 +151,16 @@ def train_committee(
     committee = NativeCommittee(core=trained, targets=targets, seed=seed)
     report = training_report(committee, core.references, examples, learned, held_out, share, state, note)
     return NativeCommittee(core=trained, targets=targets, report=report, seed=seed)
+
+
+def require_reach(numbers: NDArray[np.int64], r_max: float) -> None:
+    """Refuse a cutoff within which the repulsion of the elements has not ended: energies would jump there."""
+    reach = repulsion_reach(numbers)
+    if reach > r_max:
+        largest = element_symbol(int(numbers[np.argmax(covalent_radii[numbers])]))
+        raise PotentialError(
+            f"r_max is {r_max:g} Å, but atoms of {largest} repel each other up to {reach:.2f} Å: give a larger r_max"
+        )
 
 
 def choose_held_out(

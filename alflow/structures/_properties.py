@@ -126,9 +126,11 @@ class LabelledStructure:
         Raises
         ------
         StructureError
-            if there is no energy, or a label is no number, has the wrong shape or is not finite
+            if there is no energy, a label is no number, has the wrong shape or is not finite, or energy and forces are
+            named in two ways, so that one of them would be left aside
         """
         structure = Structure.from_atoms(atoms)
+        _require_one_naming(atoms, structure.formula)
         if "REF_energy" in atoms.info:
             energy = atoms.info["REF_energy"]
             extrapolated = atoms.info.get("REF_energy_extrapolated")
@@ -176,6 +178,23 @@ class LabelledStructure:
         if self.theory is not None:
             atoms.info[THEORY_KEY] = self.theory
         return atoms
+
+
+def _require_one_naming(atoms: Atoms, formula: str) -> None:
+    """Refuse REF_energy beside forces of another origin, and the reverse: one would silently be left aside."""
+    results = {} if atoms.calc is None else getattr(atoms.calc, "results", {})
+    ours, theirs = ("REF_energy", "REF_forces"), ("energy", "forces")
+    found = [name in atoms.info or name in atoms.arrays for name in ours]
+    if found == [True, False] and results.get("forces") is not None:
+        named, beside = ours[0], theirs[1]
+    elif found == [False, True] and results.get("energy") is not None:
+        named, beside = theirs[0], ours[1]
+    else:
+        return
+    raise StructureError(
+        f"{formula}: {named} and {beside} are named in two ways; write REF_energy and REF_forces, or energy and "
+        "forces, or remove the one that is no label"
+    )
 
 
 def _numbers(value: Any, name: str, formula: str) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from alflow.errors import AlflowError, CheckpointError, PotentialError, StructureError, TheoryError
 from alflow.potentials import NativeCommittee, TrainingSpec, load_committee, train_committee
@@ -90,6 +91,28 @@ def test_an_empty_training_set_and_a_single_structure() -> None:
     assert one.report is not None
     assert one.report.n_train == 1
     assert np.isfinite(one.predict([cell()]).energy).all()
+
+
+def test_energies_and_forces_have_one_naming() -> None:
+    """One of them would be left aside without a word."""
+    half = cell()
+    half.calc = SinglePointCalculator(half, forces=half.arrays.pop("REF_forces"))
+    with pytest.raises(StructureError, match="REF_energy and forces are named in two ways"):
+        LabelledStructure.from_atoms(half)
+    half = cell()
+    half.calc = SinglePointCalculator(half, energy=half.info.pop("REF_energy"))
+    with pytest.raises(StructureError, match="energy and REF_forces are named in two ways"):
+        LabelledStructure.from_atoms(half)
+    both = cell()
+    both.calc = SinglePointCalculator(both, energy=1.0, forces=np.zeros((4, 3)))  # of an earlier relaxation, say
+    assert LabelledStructure.from_atoms(both).properties.energy == both.info["REF_energy"]
+
+
+def test_a_cutoff_within_the_repulsion_is_refused() -> None:
+    caesium = Atoms("Cs2", positions=[[0, 0, 0], [0, 0, 2.5]], info={"REF_energy": 1.0})
+    short = TINY.model_copy(update={"r_max": 3.0})
+    with pytest.raises(PotentialError, match=r"r_max is 3 Å, but atoms of Cs repel each other up to 3\.66 Å"):
+        train_committee([caesium], short)
 
 
 def test_labels_of_two_theories_do_not_mix() -> None:

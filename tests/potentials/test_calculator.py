@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
@@ -18,6 +19,7 @@ from alflow.errors import PotentialError
 from alflow.potentials import (
     CalculatorCommittee,
     Committee,
+    CommitteeCalculator,
     CommitteeSpec,
     NativeCommittee,
     Prediction,
@@ -160,6 +162,21 @@ def test_ase_calculators_as_a_committee() -> None:
         committee.predict([rattled], features=True)
     with pytest.raises(PotentialError, match="calculators"):
         committee.save("x")
+
+
+def test_members_without_stress_give_none() -> None:
+    class Bare(LennardJones):  # type: ignore[misc]
+        implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, ["energy", "forces"], system_changes)
+            self.results.pop("stress", None)
+
+    crystal = bulk("Ni", cubic=True)
+    crystal.calc = CommitteeCalculator(CalculatorCommittee([Bare(epsilon=e) for e in (0.1, 0.2)], ["Ni"]))
+    assert np.isfinite(crystal.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        crystal.get_stress()
 
 
 def test_adapter_conforms(tmp_path: Path) -> None:

@@ -13,15 +13,18 @@ from ase.build import bulk
 from alflow.potentials import (
     Calibration,
     Committee,
+    CommitteeSpec,
     Errors,
     Kind,
     KindCalibration,
     NativeCommittee,
     Spreads,
     Targets,
+    TrainingSpec,
     coverage,
     fit_calibration,
     load_committee,
+    train_committee,
 )
 from alflow.potentials._distance import FeatureDistance
 
@@ -95,6 +98,19 @@ def test_few_atoms_do_not_make_everything_infinitely_far() -> None:
     assert float(fitted.of_atoms(others, torch.zeros(50, dtype=torch.int64)).max()) < 10
     alone = FeatureDistance.fit(x[:, :1], torch.zeros(1, dtype=torch.int64), np.array([1]), 1)
     assert torch.isfinite(alone.of_atoms(others, torch.zeros(50, dtype=torch.int64))).all()
+
+
+def test_atoms_that_are_all_alike_tell_no_distance() -> None:
+    """One ideal crystal: rounding is not far from it, and a little strain is not infinitely far."""
+    crystal = bulk("Ni", cubic=True)
+    example = crystal.copy()
+    example.info["REF_energy"] = -0.1
+    committee = train_committee([example], CommitteeSpec(channels=8), TrainingSpec(max_epochs=2))
+    strained = crystal.copy()
+    strained.set_cell(1.02 * crystal.cell, scale_atoms=True)
+    same, other = distance(committee, [crystal, strained])
+    assert same < 0.1
+    assert 1 < other < 1000
 
 
 # -- what it does to errors ------------------------------------------------------------------------------------------
