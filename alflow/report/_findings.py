@@ -15,7 +15,7 @@ from scipy import stats
 from alflow.ledger import Stream
 from alflow.potentials import Kind
 from alflow.report._data import Fate, Finding, ReportData
-from alflow.report._learning import NOMINAL, errors_of, hits_of
+from alflow.report._learning import NOMINAL, errors_of, hits_of, judged_of
 from alflow.report._style import pretty_formula
 
 _MANY_REJECTED = 0.4
@@ -128,7 +128,7 @@ def calibration_drift(data: ReportData) -> Iterator[Finding]:
     """Intervals that hold more or fewer labels than they promise, on the newest judged labels."""
     newest = sorted(data.judged, key=lambda row: -row.round_index)
     for kind in Kind:
-        rows = [row for row in newest if kind in row.error and kind in row.interval][: 3 * _ENOUGH]
+        rows = judged_of(newest, kind)[: 3 * _ENOUGH]
         hits, n = hits_of(rows, kind)
         if n < _ENOUGH:
             continue

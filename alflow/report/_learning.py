@@ -57,9 +57,17 @@ def errors_of(rows: Sequence[Judged], kind: Kind) -> np.ndarray[tuple[int], np.d
     return np.array([row.error[kind] for row in rows if kind in row.error], dtype=np.float64)
 
 
+def judged_of(rows: Sequence[Judged], kind: Kind) -> list[Judged]:
+    """Rows that say whether stated errors of one kind are honest: those with an actual error and a stated one above 0.
+
+    σ = 0 is stated where the quantity vanishes by symmetry: there is no interval to lie inside of, only rounding.
+    """
+    return [row for row in rows if kind in row.error and kind in row.interval and row.sigma.get(kind, 0.0) > 0]
+
+
 def hits_of(rows: Sequence[Judged], kind: Kind) -> tuple[int, int]:
-    """How many actual errors lie inside their 90 % interval, and of how many."""
-    inside = [row.error[kind] <= row.interval[kind] for row in rows if kind in row.error and kind in row.interval]
+    """How many actual errors lie inside their 90 % interval, and of how many; see :func:`judged_of`."""
+    inside = [row.error[kind] <= row.interval[kind] for row in judged_of(rows, kind)]
     return sum(inside), len(inside)
 
 
@@ -203,7 +211,7 @@ def _parity_title(candidate: int, formula: str, labelled: float, predicted: floa
 
 def calibration_figure(data: ReportData) -> Markup | None:
     """Calibrated σ against actual |error|, per kind, with the line under which 90 % should lie."""
-    kinds = [kind for kind in judged_kinds(data) if any(row.sigma.get(kind, 0) > 0 for row in data.judged)]
+    kinds = [kind for kind in Kind if judged_of(data.judged, kind)]
     if not kinds:
         return None
     with figure(_PANEL * len(kinds), 3.7) as made:
@@ -213,13 +221,12 @@ def calibration_figure(data: ReportData) -> Markup | None:
 
 
 def _calibration_panel(axes: Axes, data: ReportData, kind: Kind) -> None:
-    rows = [r for r in data.judged if kind in r.error and r.sigma.get(kind, 0) > 0]
+    rows = judged_of(data.judged, kind)
     sigma = _SCALE * np.array([r.sigma[kind] for r in rows])
     error = _SCALE * np.array([r.error[kind] for r in rows])
-    factor = np.array([r.interval[kind] / r.sigma[kind] for r in rows])
+    inside = np.array([r.error[kind] <= r.interval[kind] for r in rows])
     floor = max(1e-3 * float(np.median(sigma)), 1e-6)  # an error of exactly zero has no place on a logarithmic axis
     error = np.maximum(error, floor)
-    inside = error <= factor * sigma
     rasterized = len(rows) > MANY_POINTS
     for chosen, colour, marker in ((inside, LABELLED, "o"), (~inside, REJECTED, "D")):
         axes.scatter(
@@ -245,7 +252,7 @@ def _calibration_panel(axes: Axes, data: ReportData, kind: Kind) -> None:
     axes.set_xlim(low, high)
     axes.set_ylim(max(floor, float(np.quantile(error, 0.02)) / 2), max(float(error.max()), high) * 1.6)
     plain_log(axes, x=True, y=True)
-    hits, n = int(inside.sum()), len(rows)
+    hits, n = hits_of(rows, kind)
     axes.set_title(f"{_TITLES[kind]}: {hits}/{n} inside ({100 * hits / n:.0f} %)")
     axes.set_xlabel(f"stated error σ, {_UNITS[kind]}")
     axes.set_ylabel(f"actual |error|, {_UNITS[kind]}")

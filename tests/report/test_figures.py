@@ -13,7 +13,14 @@ from alflow.potentials import Kind
 from alflow.report._data import Fate, ReportData, SourceFlow
 from alflow.report._flow import flow_figure, rounds_figure
 from alflow.report._gather import gather
-from alflow.report._learning import calibration_figure, coverage_bounds, hits_of, learning_figure, parity_figure
+from alflow.report._learning import (
+    calibration_figure,
+    coverage_bounds,
+    coverage_lines,
+    hits_of,
+    learning_figure,
+    parity_figure,
+)
 from alflow.report._phases import hull_figure
 from alflow.report._style import pretty_formula
 
@@ -44,6 +51,21 @@ def test_the_title_states_the_coverage_that_is_drawn(data: ReportData) -> None:
     hits, n = hits_of(data.judged, Kind.ENERGY)
     assert f"Energy: {hits}/{n} inside" in text
     assert "Stress" not in text  # never labelled here
+
+
+def test_what_vanishes_by_symmetry_counts_neither_in_the_figure_nor_in_the_table(data: ReportData) -> None:
+    """σ = 0 promises no interval; a label there differs from zero by rounding alone."""
+    zero = replace(data.judged[0], sigma={Kind.FORCE: 0.0}, interval={Kind.FORCE: 0.0}, error={Kind.FORCE: 0.004})
+    before = coverage_lines(data)
+    more = replace(data, judged=(*data.judged, zero))
+    assert coverage_lines(more) == before
+    text = calibration_figure(more)
+    assert text is not None
+    for name, (_, hits, n, _) in zip(("Energy", "Largest force"), before, strict=True):
+        assert f"{name}: {hits}/{n} inside" in text
+    only = replace(data, judged=(zero,))
+    assert (coverage_lines(only), calibration_figure(only)) == ([], None)
+    assert learning_figure(only) is not None  # the error itself is one
 
 
 def test_hull_names_its_compounds_and_counts_its_points(data: ReportData) -> None:
