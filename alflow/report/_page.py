@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from alflow.errors import UserError
 from alflow.report._data import Fate, ReportData
 from alflow.report._findings import with_findings
 from alflow.report._flow import flow_figure, rounds_figure
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from alflow.ledger import Ledger
 
 _MAX_REASONS = 12
+_GENERATOR = b'<meta name="generator" content="alflow '
+_HEAD = 1024
+"""Bytes at the beginning of a page in which its generator stands: before the title and the style."""
 
 
 def write_report(ledger: Ledger, campaign: str | int, path: Path | str) -> Path:
@@ -35,7 +39,8 @@ def write_report(ledger: Ledger, campaign: str | int, path: Path | str) -> Path:
     campaign
         name or id
     path
-        the file to write; a folder gets ``<campaign>.html``. An older file is replaced at once, never half
+        the file to write; a folder gets ``<campaign>.html``. An older report is replaced at once, never half; no other
+        file is
 
     Returns
     -------
@@ -45,12 +50,16 @@ def write_report(ledger: Ledger, campaign: str | int, path: Path | str) -> Path:
     ------
     NotFoundError
         if the ledger holds no such campaign
+    UserError
+        if there is something at the path that is no report of alflow
     """
-    data = with_findings(gather(ledger, campaign))
+    row = ledger.campaigns.get(campaign)
     target = Path(path)
     if target.is_dir():
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in data.name)
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in row.name)
         target = target / f"{safe}.html"
+    _require_own(target)
+    data = with_findings(gather(ledger, row.id))
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -59,6 +68,18 @@ def write_report(ledger: Ledger, campaign: str | int, path: Path | str) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return target
+
+
+def _require_own(path: Path) -> None:
+    """Refuse to replace what this module has not written; an empty file loses nothing."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"{path} is no file: name the file to write the report to")
+    with path.open("rb") as file:
+        beginning = file.read(_HEAD)
+    if beginning and not (beginning.startswith(b"<!doctype html>") and _GENERATOR in beginning):
+        raise UserError(f"{path} exists already and is no report of alflow: give the report another name, or move it")
 
 
 def render(data: ReportData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import alflow.report
+from alflow.errors import UserError
 from alflow.ledger import Ledger
 from alflow.report import write_report
 from alflow.report._gather import gather
@@ -123,6 +125,31 @@ def test_no_password_on_the_page(page: str) -> None:
 
 def test_a_folder_gets_a_file_named_after_the_campaign(ledger: Ledger, tmp_path: Path) -> None:
     assert write_report(ledger, "empty", tmp_path) == tmp_path / "empty.html"
+
+
+def test_a_report_is_written_again_and_again(ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    path.touch()  # as mktemp leaves it
+    write_report(ledger, "empty", path)
+    path.write_text(path.read_text().replace(f"alflow {alflow.__version__}", "alflow 0.0.1"))
+    write_report(ledger, "ni-pt", path)
+    assert "alflow 0.0.1" not in path.read_text()
+
+
+@pytest.mark.parametrize("content", ["4\n\nNi 0 0 0\n", "<!doctype html>\n<html><title>alflow</title></html>\n"])
+def test_a_file_that_is_no_report_stays(ledger: Ledger, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "data.extxyz"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"data\.extxyz exists already and is no report of alflow"):
+        write_report(ledger, "empty", path)
+    assert path.read_text() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["data.extxyz"]
+
+
+def test_what_is_no_file_is_not_replaced(ledger: Ledger, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is no file"):
+        write_report(ledger, "empty", tmp_path / "pipe")
 
 
 def test_a_campaign_that_has_not_begun(ledger: Ledger, tmp_path: Path) -> None:
