@@ -338,6 +338,7 @@ def _print_status(found: Status) -> None:
 
     from alflow.cli._console import stdout
     from alflow.cli._output import cell_style
+    from alflow.ledger import driver_text
 
     console = stdout()
     title = Text(f"{found.name}  ", style="bold")
@@ -355,7 +356,8 @@ def _print_status(found: Status) -> None:
         now = f"step {found.step}" if found.step else "finished"
         if found.state == "stopped" and [name for name, state in found.steps if state == "finished"] == ["train"]:
             now = "its training only"
-        add("round", f"{found.round_index}, {now}" + (f", driven by {found.driven_by}" if found.driven_by else ""))
+        driver = f", driven by {driver_text(found.driven_by)}" if found.driven_by else ""
+        add("round", f"{found.round_index}, {now}{driver}")
     budget = "" if found.labels_budget is None else f" of {found.labels_budget}"
     add("labels", f"{found.labels}{budget} computed, theory {found.theory}")
     if found.committee is not None:

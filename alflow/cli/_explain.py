@@ -11,7 +11,7 @@ from alflow.cli._output import clock, duration, plural
 from alflow.errors import ConfigError, TheoryError
 from alflow.folder.outputs import find_outputs
 from alflow.labelers import WorkerConfig, labeler_for_theory, logs_in
-from alflow.ledger import HELD_JOBS, OPEN_JOBS, AttemptState, CampaignState, JobState, WorkerIdentity
+from alflow.ledger import HELD_JOBS, OPEN_JOBS, AttemptState, CampaignState, JobState, WorkerIdentity, driver_text
 
 if TYPE_CHECKING:
     from alflow.ledger import AttemptRow, JobStanding, Ledger, QueueStanding, RequestRow, TheoryRow
@@ -100,7 +100,7 @@ def _request(request: RequestRow) -> str:
     if request.withdrawn is not None:
         return f"{text}, withdrawn {clock(request.withdrawn)} UTC"
     reason = f": {request.campaign_reason.rstrip('.')}" if request.campaign_state is not CampaignState.ACTIVE else ""
-    driver = f"driven by {request.driven_by}" if request.driven_by else "no run drives it now"
+    driver = f"driven by {driver_text(request.driven_by)}" if request.driven_by else "no run drives it now"
     return f"{text}, which is {request.campaign_state}{reason}; {driver}"
 
 

@@ -5,10 +5,12 @@ is one transaction, checked against the allowed transitions, and leaves a reason
 stored as opaque JSON, so the ledger knows no floor above it.
 """
 
+from alflow.ledger._campaigns import driver_text
 from alflow.ledger._claims import MAX_DEATHS
 from alflow.ledger._columns import CandidateColumn, ColumnKind
 from alflow.ledger._copy import CopyReport, copy_ledger
 from alflow.ledger._copy_files import CopyProgress
+from alflow.ledger._engine import why_unwritable
 from alflow.ledger._ledger import Ledger, open_ledger, upgrade_ledger
 from alflow.ledger._rows import (
     ArtifactRow,
@@ -97,8 +99,10 @@ __all__ = [
     "backup_ledger",
     "check_ledger",
     "copy_ledger",
+    "driver_text",
     "is_alive",
     "open_ledger",
     "theory_name",
     "upgrade_ledger",
+    "why_unwritable",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import difflib
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +15,21 @@ from alflow.errors import CampaignBusyError, LeaseLostError, NotFoundError, User
 from alflow.ledger import _tables as t
 from alflow.ledger._engine import Database, insert_or_ignore, now, table_columns
 from alflow.ledger._events import record
-from alflow.ledger._rows import CampaignRow, iso, maybe_iso
+from alflow.ledger._rows import CampaignRow, clock, iso, maybe_iso
 from alflow.ledger._states import CAMPAIGN_TRANSITIONS, CampaignState, check_transition
 from alflow.ledger._types import AnyRow, plain, to_json
+
+_IDENTITY = re.compile(r"\(boot [^\s,)]*, start \d+(?:, )?")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of a configuration."""
     return hashlib.sha256(to_json(config).encode()).hexdigest()
+
+
+def driver_text(owner: str) -> str:
+    """Name the owner of a lease for people: without the boot and the start, which tell processes apart for machines."""
+    return _IDENTITY.sub("(", owner).replace(" ()", "")
 
 
 def _row(row: AnyRow) -> CampaignRow:
@@ -195,8 +203,9 @@ class Campaigns:
             held = old.lease_until is not None and old.lease_until > time
             if held and (takeover is None or old.lease_owner != takeover):
                 raise CampaignBusyError(
-                    f"campaign {old.name} is driven by {old.lease_owner}, whose lease runs until "
-                    f"{iso(old.lease_until)} (in {old.lease_until - time:.0f} s) unless renewed"
+                    f"campaign {old.name} is driven by {driver_text(old.lease_owner)}, whose lease runs until "
+                    f"{clock(old.lease_until)} (in {old.lease_until - time:.0f} s) unless renewed: wait for it, stop "
+                    "it with Ctrl-C there, or start `alflow worker` to help it with its labels"
                 )
             fence = int(old.fence) + 1
             connection.execute(
@@ -242,5 +251,5 @@ class Campaigns:
     def _check(connection: Connection, campaign_id: int, fence: int) -> None:
         row = _select(connection, campaign_id, lock=True)
         if row.fence != fence or row.lease_owner is None:
-            holder = f"{row.lease_owner} drives it now" if row.lease_owner else "it was given back"
+            holder = f"{driver_text(row.lease_owner)} drives it now" if row.lease_owner else "it was given back"
             raise LeaseLostError(f"the lease on campaign {row.name} is lost: {holder}; nothing was written")

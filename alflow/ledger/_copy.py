@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from alflow.errors import CampaignBusyError, LedgerError, NotFoundError, UserError
 from alflow.ledger import _tables as t
 from alflow.ledger._base import Base
+from alflow.ledger._campaigns import driver_text
 from alflow.ledger._copy_files import CopyProgress, Counter, copy_files, some
 from alflow.ledger._engine import Database, now
 from alflow.ledger._ledger import _FILES_VARIABLE, files_directory
 from alflow.ledger._migrate import check_version, create_or_upgrade, exists
-from alflow.ledger._rows import iso
+from alflow.ledger._rows import clock
 from alflow.ledger._states import HELD_JOBS
 
 _BATCH = 1000
@@ -172,8 +173,9 @@ def _refuse_busy(connection: Connection, shown: str) -> None:
     ).first()
     if driven is not None:
         raise CampaignBusyError(
-            f"campaign {driven.name} of {shown} is driven by {driven.lease_owner}: stop that run and copy again; "
-            f"if it was killed, its lease ends at {iso(driven.lease_until)} (in {driven.lease_until - time:.0f} s)"
+            f"campaign {driven.name} of {shown} is driven by {driver_text(driven.lease_owner)}: stop that run and "
+            f"copy again; if it was killed, its lease ends at {clock(driven.lease_until)} "
+            f"(in {driven.lease_until - time:.0f} s)"
         )
     held = select(t.Job.worker, t.Job.lease_until).where(
         t.Job.state.in_([str(state) for state in HELD_JOBS]), t.Job.lease_until > time
@@ -185,7 +187,7 @@ def _refuse_busy(connection: Connection, shown: str) -> None:
         raise UserError(
             f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} of {shown} {'are' if len(jobs) > 1 else 'is'} held by "
             f"{some(workers)}: stop the workers, which give their jobs back, and copy again; if they were killed, "
-            f"their leases end at {iso(until)} (in {until - time:.0f} s)"
+            f"their leases end at {clock(until)} (in {until - time:.0f} s)"
         )
 
 

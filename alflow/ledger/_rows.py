@@ -33,6 +33,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="microseconds")
 
 
+def clock(seconds: float) -> str:
+    """UTC time to the second of seconds since the epoch, as people read it in a message."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def maybe_iso(seconds: float | None) -> str | None:
     """As :func:`iso`, None stays None."""
     return None if seconds is None else iso(seconds)
@@ -141,7 +146,6 @@ class CandidateRow:
     n_elements: int
     volume: float
     charge: float
-    space_group: int | None
     state: CandidateState
     reason: str
     source: str

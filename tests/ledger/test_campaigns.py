@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from itertools import product
 from threading import Barrier, Thread
@@ -7,7 +8,7 @@ from threading import Barrier, Thread
 import pytest
 
 from alflow.errors import CampaignBusyError, LeaseLostError, NotFoundError, TransitionError, UserError
-from alflow.ledger import CampaignRow, CampaignState, Ledger, open_ledger
+from alflow.ledger import CampaignRow, CampaignState, Ledger, driver_text, open_ledger
 from alflow.ledger._states import CAMPAIGN_TRANSITIONS
 
 
@@ -80,6 +81,37 @@ def test_one_run_drives_a_campaign(ledger: Ledger, campaign: CampaignRow) -> Non
     with pytest.raises(LeaseLostError, match="given back"):
         ledger.campaigns.renew_lease(campaign.id, fence, 60)
     assert ledger.campaigns.acquire_lease(campaign.id, "run b", 60) > fence
+
+
+def test_a_busy_campaign_names_its_driver_as_people_know_it_and_what_to_do(
+    ledger: Ledger, campaign: CampaignRow
+) -> None:
+    ledger.campaigns.acquire_lease(campaign.id, "process 7 on vm (boot 68411012, start 1419838, flow run otter)", 60)
+    with pytest.raises(CampaignBusyError) as caught:
+        ledger.campaigns.acquire_lease(campaign.id, "run b", 60)
+    told = re.fullmatch(
+        r"campaign Ni-Pt is driven by process 7 on vm \(flow run otter\), whose lease runs until "
+        r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC \(in \d\d s\) unless renewed: wait for it, stop it with "
+        r"Ctrl-C there, or start `alflow worker` to help it with its labels",
+        str(caught.value),
+    )
+    assert told is not None, str(caught.value)
+    until = ledger.campaigns.get(campaign.id).lease_until
+    assert until is not None
+    assert until.startswith(told[1].replace(" ", "T"))
+
+
+@pytest.mark.parametrize(
+    ("owner", "text"),
+    [
+        ("process 7 on vm (boot 68411012, start 1419838)", "process 7 on vm"),
+        ("process 7 on vm (boot , start 0)", "process 7 on vm"),
+        ("process 7 on vm (boot 68411012, start 14, flow run otter)", "process 7 on vm (flow run otter)"),
+        ("run a", "run a"),
+    ],
+)
+def test_drivers_are_shown_without_what_only_machines_read(owner: str, text: str) -> None:
+    assert driver_text(owner) == text
 
 
 def test_a_lease_that_ran_out_is_taken_over_for_good(ledger: Ledger, campaign: CampaignRow) -> None:
