@@ -171,8 +171,10 @@ def import_(
                 "table": table,
             }
         )
-        return
-    print_import(rows, found.settings, widest)
+    else:
+        print_import(rows, found.settings, widest)
+    if not (result.taken or result.already_known or result.duplicates):
+        raise typer.Exit(ExitCode.USER_ERROR)
 
 
 def _declared_theory(ctx: CampaignContext, name: str) -> TheoryRow:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alflow.cli._examples import labels_text, read_examples, without_copies
 from alflow.cli._options import ForceOption, JsonOption, QuietOption, complete_campaign, require_new_file
 from alflow.cli._output import Column, duration, plural, print_json, print_rows
 from alflow.errors import ConfigError, StructureError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         TrainingReport,
         TrainingSpec,
     )
-    from alflow.structures import LabelledStructure
 
 DataFiles = Annotated[
     list[Path],
@@ -87,7 +87,7 @@ def train(
     """
     from alflow.cli._reporter import ConsoleReporter
     from alflow.cli._training_folder import TrainingFolder
-    from alflow.potentials import compute_threads, load_committee, potential_kind
+    from alflow.potentials import compute_threads, load_committee, potential_kind, summarise_labels
 
     require_new_file(output, force=force)
     earlier = None if initial is None else load_committee(initial)
@@ -103,8 +103,13 @@ def train(
     threads = contextlib.nullcontext() if settings is None else compute_threads(training.threads)
     with ConsoleReporter(quiet=quiet) as report, threads:
         report.step("read")
-        examples = read_labelled(data)
+        read, n_copies = without_copies(read_examples(data))
+        examples, summary = read.labelled, summarise_labels(read.labelled)
         report.step("read", plural(len(examples), "labelled structure"))
+        if n_copies:
+            report.note(f"{plural(n_copies, 'copy', 'copies')} of others left out")
+        for doubt in summary.doubts:
+            report.note(doubt)
         folder = TrainingFolder(output, examples, (spec, training, targets), seed=seed, initial=initial)
         if folder.open():
             report.note(f"continuing from {folder.path}")
@@ -127,9 +132,11 @@ def train(
         folder.remove()
         report.done(f"wrote {output}; look at it with `alflow eval {output} TEST`")
     if as_json:
-        print_json({"model": output, **training_summary(record)})
+        labels = {**asdict(summary), "not_read": sorted(read.not_read)}
+        print_json({"model": output, "labels": labels, **training_summary(record)})
     else:
-        print_rows([Column(key="what", label=""), Column(key="value", label="", elastic=True)], _summary_rows(record))
+        rows = [{"what": "labels", "value": labels_text(summary, read.not_read)}, *_summary_rows(record)]
+        print_rows([Column(key="what", label=""), Column(key="value", label="", elastic=True)], rows)
 
 
 def evaluate(
@@ -149,7 +156,7 @@ def evaluate(
 
     committee = load_committee(model)
     with working("reading"):
-        examples = read_labelled(data)
+        examples = read_examples(data).labelled
     strange = {e for example in examples for e in example.structure.elements} - set(committee.elements)
     if strange:
         raise StructureError(
@@ -164,28 +171,6 @@ def evaluate(
         print_json(metrics)
     else:
         _print_metrics(metrics)
-
-
-def read_labelled(paths: Sequence[Path]) -> list[LabelledStructure]:
-    """Read every labelled structure of some files.
-
-    Raises
-    ------
-    StructureError
-        naming file and frame, if a structure carries no labels or there are none at all
-    """
-    from alflow.cli._data import read_frames
-    from alflow.structures import LabelledStructure
-
-    examples = []
-    for atoms, origin in read_frames([str(path) for path in paths]):
-        try:
-            examples.append(LabelledStructure.from_atoms(atoms))
-        except StructureError as error:
-            raise StructureError(f"{origin}: {error}") from error
-    if not examples:
-        raise StructureError(f"no structures in {', '.join(map(str, paths))}")
-    return examples
 
 
 def _training_settings(
@@ -286,8 +271,8 @@ def _print_metrics(metrics: Metrics) -> None:
         Column(key="rmse", label="RMSE", digits=2),
         Column(key="sigma", label="mean σ" if metrics.calibrated else "mean spread", digits=2),
         Column(key="unit", label=""),
-        Column(key="coverage90", label="inside 90 %", digits=2),
-        Column(key="spearman", label="rank correlation", digits=2),
+        Column(key="coverage90", label="in 90 %", digits=2),
+        Column(key="spearman", label="rank corr.", digits=2),
     ]
     if metrics.n_members < 2:
         columns = [c for c in columns if c.key not in {"sigma", "coverage90", "spearman"}]
@@ -303,6 +288,8 @@ def _print_metrics(metrics: Metrics) -> None:
         title += f"; u > 1 for {100 * metrics.u_above_one:.0f} %"
     if metrics.far_from_data is not None:
         title += f"; {100 * metrics.far_from_data:.0f} % far from the training data"
+    if metrics.n_members > 1 and not metrics.calibrated:
+        title += "; not calibrated, as only campaigns do: errors are larger than the spread"
     print_rows(columns, [row for row in rows if row is not None], title=title)
 
 

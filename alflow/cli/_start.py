@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,10 @@ def _examine(campaign: str | None, config: Path | None, ledger: str | None) -> I
     yield Finding(what="campaign", ok=True, text=f"{target.file}: {_campaign_text(loaded)}")
     yield from _examine_labeler(loaded, config)
     yield _examine_potential(loaded)
+    for doubt in loaded.config.targets.doubts():
+        yield Finding(what="targets", ok=None, text=doubt)
     yield from _examine_ledger(target.url)
+    yield from _examine_changes(loaded, target.url)
     yield from _examine_deployment(loaded.config.name)
 
 
@@ -168,14 +172,16 @@ def _examine_potential(loaded: LoadedCampaign) -> Finding:
 
 def _examine_ledger(url: str) -> Iterator[Finding]:
     from alflow.config import mask_url
-    from alflow.ledger import check_ledger
+    from alflow.ledger import check_ledger, why_unwritable
 
     missing = missing_sqlite_file(url)
     if missing is not None:
-        if missing.parent.is_dir():
-            yield Finding(what="ledger", ok=None, text=f"{missing} does not exist yet: `alflow run` makes it")
-        else:
+        if not missing.parent.is_dir():
             yield Finding(what="ledger", ok=False, text=f"the folder {missing.parent} does not exist: create it")
+        elif (obstacle := why_unwritable(missing)) is not None:
+            yield Finding(what="ledger", ok=False, text=obstacle)
+        else:
+            yield Finding(what="ledger", ok=None, text=f"{missing} does not exist yet: `alflow run` makes it")
         return
     try:
         problems = check_ledger(url)
@@ -188,6 +194,28 @@ def _examine_ledger(url: str) -> Iterator[Finding]:
         yield Finding(what="ledger", ok=False, text=problem)
     if not problems:
         yield Finding(what="ledger", ok=True, text=mask_url(url))
+
+
+def _examine_changes(loaded: LoadedCampaign, url: str) -> Iterator[Finding]:
+    """How the file differs from the campaign of that name in the ledger."""
+    from alflow.ledger import open_ledger
+    from alflow.loop import campaign_changes, require_elements
+
+    if missing_sqlite_file(url) is not None:
+        return
+    try:
+        with contextlib.closing(open_ledger(url, create=False)) as ledger:
+            row = ledger.campaigns.get(loaded.config.name)
+        require_elements(row, loaded.config.elements)
+    except ConfigError as error:
+        yield Finding(what="campaign", ok=False, text=str(error))
+    except AlflowError:  # not there yet, or told above
+        return
+    else:
+        changes = campaign_changes(row.config, loaded.config)
+        if changes:
+            text = f"the file was changed since the last run: {'; '.join(changes)}"
+            yield Finding(what="campaign", ok=None, text=text)
 
 
 def _examine_deployment(campaign: str) -> Iterator[Finding]:

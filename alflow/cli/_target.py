@@ -201,6 +201,7 @@ def opened_campaign(
         raise UserError("this needs the campaign file, not only the ledger: give its path (or --campaign FILE)")
     if not create:
         require_ledger(target.url)
+    from alflow.cli._reporter import ConsoleReporter
     from alflow.labelers import load_worker_config
     from alflow.loop import open_campaign
 
@@ -208,7 +209,7 @@ def opened_campaign(
         target.file,
         ledger_url=target.url,
         worker=None if worker is None else load_worker_config(worker),
-        report=report,
+        report=report or ConsoleReporter(quiet=True),
         create=create,
     )
     try:

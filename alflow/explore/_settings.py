@@ -111,7 +111,7 @@ class DynamicsSettings(SourceSettings):
     )
     walkers: int = Field(default=8, ge=1, le=10_000, description="trajectories per round")
     steps: int = Field(default=200, ge=1, description="steps of a trajectory")
-    timestep: float = Field(default=2.0, gt=0.0, le=20.0, description="time step, fs")
+    timestep: float = Field(default=2.0, ge=0.05, le=20.0, description="time step, fs")
     friction: float = Field(default=0.02, gt=0.0, le=1.0, description="Langevin friction, 1/fs")
     save_every: int = Field(default=50, ge=1, description="steps between the frames that are proposed")
     u_limit: float = Field(

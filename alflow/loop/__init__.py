@@ -5,7 +5,7 @@ is idempotent and ends in one transaction, so that a run killed at any instant i
 """
 
 from alflow.loop._committee import find_committee, open_committee
-from alflow.loop._context import CampaignContext, open_campaign, register_theory
+from alflow.loop._context import CampaignContext, campaign_changes, open_campaign, register_theory, require_elements
 from alflow.loop._driver import RunOutcome, RunState, plain_call, round_steps, run
 from alflow.loop._folder import FolderServer
 from alflow.loop._ingest import IngestReport
@@ -46,6 +46,7 @@ __all__ = [
     "WorkUntil",
     "add_structures",
     "approve",
+    "campaign_changes",
     "find_committee",
     "import_labels",
     "locate_campaign",
@@ -54,6 +55,7 @@ __all__ = [
     "plain_call",
     "plan",
     "register_theory",
+    "require_elements",
     "round_steps",
     "run",
     "status",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ from alflow.potentials import Kind
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+LONGEST_SHOWN = 60
+"""Characters of a setting in a sentence on what was changed."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +130,7 @@ def open_campaign(
     loaded.require_labeler(labeler)
     ledger = open_ledger(ledger_url or loaded.ledger_url, create=create)
     theory = register_theory(ledger, labeler, name=config.theory.name)
-    row = _campaign_row(ledger, loaded, theory, create=create)
+    row = _campaign_row(ledger, loaded, theory, report or SilentReporter(), create=create)
     return CampaignContext(
         ledger=ledger,
         config=config,
@@ -151,10 +156,48 @@ def register_theory(ledger: Ledger, labeler: Labeler, *, name: str | None = None
     )
 
 
-def noise_warnings(ctx: CampaignContext) -> tuple[str, ...]:
-    """Return sentences about targets that are below twice the measured noise of the theory."""
+def target_warnings(ctx: CampaignContext) -> tuple[str, ...]:
+    """Return sentences about targets in what may be another unit, or below twice the measured noise of the theory."""
     targets = {kind.value: ctx.config.targets.of(kind) for kind in Kind}
-    return tuple(below_noise(ctx.theory.noise, targets))
+    return (*ctx.config.targets.doubts(), *below_noise(ctx.theory.noise, targets))
+
+
+def campaign_changes(stored: Mapping[str, Any], config: CampaignConfig) -> list[str]:
+    """Say setting by setting how a campaign file differs from what the ledger keeps (``CampaignRow.config``)."""
+
+    def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from leaves(inner, f"{name}.{key}" if name else key)
+        else:
+            yield name, value
+
+    def shown(value: Any) -> str:
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+    before = dict(leaves(stored.get("campaign") or {}, ""))
+    after = dict(leaves(config.to_json(), ""))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name) and name != "ledger"]
+    return [f"{name} {shown(before.get(name))} -> {shown(after.get(name))}" for name in names]
+
+
+def require_elements(row: CampaignRow, elements: Sequence[str]) -> None:
+    """Refuse a file that no longer names all elements of the campaign: it is that of another one of the same name.
+
+    Raises
+    ------
+    ConfigError
+        naming both and what to do
+    """
+    earlier = (row.config.get("campaign") or {}).get("elements") or []
+    gone = [element for element in earlier if element not in elements]
+    if gone:
+        raise ConfigError(
+            f"the ledger holds a campaign {row.name!r} of {'-'.join(earlier)}, but this file, of the same name, is of "
+            f"{'-'.join(elements)}: give the file a `name` of its own, or a `ledger` of its own; labels of the same "
+            "theory are found again in one ledger"
+        )
 
 
 def _labeler(loaded: LoadedCampaign, worker: WorkerConfig) -> Labeler:
@@ -165,13 +208,20 @@ def _labeler(loaded: LoadedCampaign, worker: WorkerConfig) -> Labeler:
         raise ConfigError(f"{loaded.path}: theory: {error}") from error
 
 
-def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, create: bool) -> CampaignRow:
+def _campaign_row(
+    ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, report: Reporter, *, create: bool
+) -> CampaignRow:
     config = loaded.config
     stored = {
         "campaign": config.to_json(),
         "theory": theory.fingerprint,
         "directory": str(loaded.directory),
     }
+    with suppress(NotFoundError), ledger.read():
+        row = ledger.campaigns.get(config.name)
+        if row.config == stored:  # nothing to write, and who only looks may not be allowed to
+            _refuse_other_theories(ledger, row, theory)
+            return row
     with ledger.write():
         try:
             row = ledger.campaigns.get(config.name)
@@ -179,10 +229,15 @@ def _campaign_row(ledger: Ledger, loaded: LoadedCampaign, theory: TheoryRow, *, 
             if not create:
                 raise
             return ledger.campaigns.create(config.name, config.goal, stored, config.version)
+        require_elements(row, config.elements)
         _refuse_other_theories(ledger, row, theory)
         if row.config != stored:
             changed = _described(row.config) != _described(stored)
-            reason = "the campaign file was changed" if changed else "the campaign file was moved"
+            reason = "the campaign file was moved"
+            if changed:
+                what = "; ".join(campaign_changes(row.config, config)) or "its theory is another"
+                reason = f"the campaign file was changed: {what}"
+                report.note(reason)
             row = ledger.campaigns.update_config(row.id, stored, reason)
             if changed and row.state is CampaignState.STOPPED:
                 ledger.campaigns.set_state(row.id, CampaignState.ACTIVE, "the campaign file was changed after the stop")

@@ -12,7 +12,7 @@ from alflow.errors import LedgerUnavailableError
 from alflow.ledger import CampaignState, CandidateState, RoundRow, RoundState, StepState
 from alflow.loop._assess import assess
 from alflow.loop._choose import choose
-from alflow.loop._context import CampaignContext, noise_warnings
+from alflow.loop._context import CampaignContext, target_warnings
 from alflow.loop._design import design
 from alflow.loop._explore import explore_steps
 from alflow.loop._hull import labelled_candidates
@@ -114,7 +114,7 @@ def run(
     closed_before = _closed_rounds(ctx)
     acted = False
     outages: list[float] = []
-    for sentence in noise_warnings(ctx):
+    for sentence in target_warnings(ctx):
         ctx.report.note(sentence)
 
     def ended(state: RunState, sentence: str) -> RunOutcome:

@@ -121,7 +121,8 @@ def import_labels(
     """Take over labels that a user already has, under a theory that the user declares.
 
     The theory is the user's word: energies of another code or other settings would poison the committee, so labels go
-    into this campaign only under the campaign's own theory, or one that was declared to count for it.
+    into this campaign only under the campaign's own theory, or one that was declared to count for it. Labels that say
+    themselves of which theory they are, as those that alflow exported do, are taken only if that is one of these.
 
     Raises
     ------
@@ -134,6 +135,7 @@ def import_labels(
             f"{ctx.theory.name!r} ({ctx.theory.fingerprint[:12]}); labels of two theories never mix. Where both give "
             f"the same numbers, say so: {equate_command(theory, ctx.theory)}"
         )
+    counting = {ctx.ledger.theories.get(i).fingerprint for i in ctx.ledger.equations.counting_for(ctx.theory.id)}
     found: dict[int, ImportedLabel] = {}
     usable: list[tuple[int, LabelledStructure, str, Fingerprint]] = []
     for number, (example, origin) in enumerate(examples):
@@ -141,6 +143,10 @@ def import_labels(
         if missing:
             detail = f"holds {', '.join(missing)}, which the campaign does not"
             found[number] = _refused(origin, "elements outside the campaign", detail)
+            continue
+        if example.theory is not None and example.theory not in counting:
+            detail = f"says that its theory is {example.theory[:12]}, the campaign's is {ctx.theory.fingerprint[:12]}"
+            found[number] = _refused(origin, "of another theory, by its own word", detail)
             continue
         try:
             usable.append((number, example, origin, fingerprint(example.structure)))

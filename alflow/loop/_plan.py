@@ -8,7 +8,7 @@ from typing import Any
 from alflow.explore import round0
 from alflow.ledger import CandidateState, FailureCount, JobState, RoundState
 from alflow.loop._choose import latest_batch
-from alflow.loop._context import CampaignContext, noise_warnings
+from alflow.loop._context import CampaignContext, target_warnings
 from alflow.loop._stop import count_labels, earliest
 
 
@@ -45,7 +45,7 @@ def plan(ctx: CampaignContext) -> Plan:
     Chosen candidates that wait for approval or labelling come first; else the newest committee's choice from the pool
     as it stands, before the next round trains and explores; before the first training, the designed round.
     """
-    return replace(_plan(ctx), warnings=noise_warnings(ctx))
+    return replace(_plan(ctx), warnings=target_warnings(ctx))
 
 
 def _plan(ctx: CampaignContext) -> Plan:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alflow.potentials._conformance import check_committee
     from alflow.potentials._engine import kernel_state
     from alflow.potentials._explorer import ExploringCommittee
+    from alflow.potentials._label_doubts import LabelSummary, summarise_labels
     from alflow.potentials._lammps import MliapCommittee, export_lammps
     from alflow.potentials._lammps_fix import drive_lammps
     from alflow.potentials._threads import compute_threads
@@ -44,6 +45,7 @@ _LAZY = {
     "CalculatorCommittee": "_adapter",
     "CommitteeCalculator": "_calculator",
     "ExploringCommittee": "_explorer",
+    "LabelSummary": "_label_doubts",
     "MliapCommittee": "_lammps",
     "NativeCommittee": "_committee",
     "check_committee": "_conformance",
@@ -51,6 +53,7 @@ _LAZY = {
     "drive_lammps": "_lammps_fix",
     "export_lammps": "_lammps",
     "kernel_state": "_engine",
+    "summarise_labels": "_label_doubts",
     "train_committee": "_train",
 }
 
@@ -67,6 +70,7 @@ __all__ = [
     "ExploringCommittee",
     "Kind",
     "KindCalibration",
+    "LabelSummary",
     "MaceSpec",
     "Means",
     "MliapCommittee",
@@ -92,6 +96,7 @@ __all__ = [
     "load_committee",
     "potential_kind",
     "spreads",
+    "summarise_labels",
     "train_committee",
 ]
 

@@ -20,6 +20,10 @@ class Kind(StrEnum):
         return {"energy": "eV/atom", "force": "eV/Å", "stress": "eV/Å³"}[self.value]
 
 
+PLAUSIBLE = {Kind.ENERGY: (1e-5, 0.1), Kind.FORCE: (1e-3, 2.0), Kind.STRESS: (1e-5, 0.1)}
+"""Targets that people set, in :attr:`Kind.unit`; others are asked about, not refused."""
+
+
 class Targets(BaseModel):
     """The errors (1σ) a user is content with; ``u`` is the largest error in units of them.
 
@@ -38,3 +42,16 @@ class Targets(BaseModel):
     def of(self, kind: Kind) -> float:
         """Target of one kind, in :attr:`Kind.unit`."""
         return float(getattr(self, kind.value))
+
+    def doubts(self) -> list[str]:
+        """Say which targets are so large or so small that another unit may have been meant."""
+        found = []
+        for kind, (least, most) in PLAUSIBLE.items():
+            target = self.of(kind)
+            if not least <= target <= most:
+                what = "large" if target > most else "small"
+                found.append(
+                    f"targets.{kind} is {target:g} {kind.unit}, which is very {what} (usual: {least:g} to {most:g}): "
+                    f"is it in {kind.unit}?"
+                )
+        return found

@@ -121,6 +121,9 @@ class LabelledStructure:
     def from_atoms(cls, atoms: Atoms) -> LabelledStructure:
         """Read labels: ``REF_energy`` / ``REF_forces`` / ``REF_stress``, else an attached calculator's results.
 
+        Without a stress a virial W in eV, ``REF_virial`` or, beside a calculator's results, ``virial``, gives it as
+        -W/V with the volume V, the sign of GAP, MACE and NequIP.
+
         Labels that alflow exported say of which theory they are (``info["alflow_theory_fingerprint"]``).
 
         Raises
@@ -135,18 +138,21 @@ class LabelledStructure:
             energy = atoms.info["REF_energy"]
             extrapolated = atoms.info.get("REF_energy_extrapolated")
             forces = atoms.arrays.get("REF_forces")
-            stress = atoms.info.get("REF_stress")
+            stress, virial = atoms.info.get("REF_stress"), atoms.info.get("REF_virial", atoms.info.get("REF_virials"))
         elif atoms.calc is not None and "energy" in getattr(atoms.calc, "results", {}):
             results = atoms.calc.results
             extrapolated = results["energy"] if "free_energy" in results else None
             energy = results.get("free_energy", results["energy"])
             forces, stress = results.get("forces"), results.get("stress")
+            virial = atoms.info.get("virial")
         else:
             raise StructureError(
                 f"{structure.formula} carries no labels: expected REF_energy (and REF_forces, REF_stress) "
                 "or an attached single-point calculator with an energy"
             )
         formula, theory = structure.formula, atoms.info.get(THEORY_KEY)
+        if stress is None and virial is not None:
+            stress = _stress_of(virial, structure)
         if stress is not None:
             stress = _numbers(stress, "stress", formula)
             if stress.shape == (9,):
@@ -195,6 +201,17 @@ def _require_one_naming(atoms: Atoms, formula: str) -> None:
         f"{formula}: {named} and {beside} are named in two ways; write REF_energy and REF_forces, or energy and "
         "forces, or remove the one that is no label"
     )
+
+
+def _stress_of(virial: Any, structure: Structure) -> NDArray[np.float64] | None:
+    """Stress of a virial; None where there is no volume. Nine numbers, for the order of six is not agreed upon."""
+    if structure.volume <= 0:
+        return None
+    found = _numbers(virial, "virial", structure.formula)
+    if found.size != 9:
+        raise StructureError(f"{structure.formula}: virial has shape {found.shape}; give (3, 3) or nine numbers in eV")
+    stress: NDArray[np.float64] = -found.reshape(3, 3) / structure.volume
+    return stress
 
 
 def _numbers(value: Any, name: str, formula: str) -> NDArray[np.float64]:

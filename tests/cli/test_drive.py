@@ -145,6 +145,42 @@ def test_import_takes_labels_of_the_campaigns_theory(alflow: Run, write_tiny: Wr
     assert "REF_energy" in error
 
 
+def test_labels_that_say_they_are_of_another_theory_are_refused(alflow: Run, write_tiny: WriteTiny) -> None:
+    write_tiny()
+    other, own = "f" * 64, get_labeler("emt").theory().fingerprint
+    labelled = []
+    for atoms, theory in zip(structures(2), (other, own), strict=True):
+        atoms.info.update(
+            REF_energy=get_labeler("emt").label(atoms).properties.energy, alflow_theory_fingerprint=theory
+        )
+        labelled.append(atoms)
+    write("labels.extxyz", labelled, format="extxyz")
+    found = alflow("import", "labels.extxyz", "--theory", "emt", "--json").json()
+    assert (found["taken"], len(found["refused"])) == (1, 1)
+    assert "its theory is ffffffffffff" in found["refused"][0]
+    write("other.extxyz", labelled[0], format="extxyz")
+    assert "of another theory" in alflow("import", "other.extxyz", "--theory", "emt", code=1).stdout
+
+
+def test_a_changed_file_is_told_setting_by_setting(alflow: Run, write_tiny: WriteTiny) -> None:
+    file = write_tiny()
+    alflow("run", "--rounds", "1", "-q")
+    file.write_text(file.read_text().replace("{batch: 3}", "{batch: 4}"))
+    found = alflow("check", "--json").json()
+    told = [f["text"] for f in found["findings"] if f["what"] == "campaign"]
+    assert told[1] == "the file was changed since the last run: selection.batch 3 -> 4"
+    assert "the campaign file was changed: selection.batch 3 -> 4" in alflow("run", "--rounds", "1", code=3).stderr
+    assert "was changed since" not in alflow("check").stdout
+    before = alflow("status", "--json").json()
+    file.write_text(file.read_text().replace("[Cu, Au]", "[Ni, Pt]"))
+    for command in ("check", "run"):
+        found = alflow(command, code=1)
+        said = " ".join((found.stdout + found.stderr).split())
+        assert "a campaign 'tiny' of Cu-Au, but this file, of the same name, is of Ni-Pt" in said
+    file.write_text(file.read_text().replace("[Ni, Pt]", "[Cu, Au]"))
+    assert alflow("status", "--json").json() == before
+
+
 def test_what_needs_the_campaign_file(alflow: Run, campaign: Campaign) -> None:
     assert "needs the campaign file" in alflow("run", "--ledger", campaign.url, code=1).stderr
     assert "there is no ledger at" in alflow("status", "--ledger", "gone.db", "campaign.yaml", code=1).stderr

@@ -109,6 +109,37 @@ def test_the_folder_of_a_training_holds_nothing_else(
     assert [p.name for p in Path("model.training").iterdir()] == ["notes.txt"]
 
 
+def test_labels_are_told_and_copies_left_out(alflow: Run, data: list[LabelledStructure]) -> None:
+    """What a person needs to see whether the file says what was meant."""
+    frames = []
+    for example in data:
+        atoms = example.to_atoms()
+        atoms.info["REF_virial"] = -atoms.info.pop("REF_stress") * atoms.get_volume()
+        atoms.info["dft_virial6"] = np.ones(6)
+        frames.append(atoms)
+    write("virials.extxyz", frames, format="extxyz")
+    train = ("train", "virials.extxyz", "virials.extxyz", "-o", "model", "-k", "1", "-e", "1")
+    found = alflow(*train, "--json")
+    labels = found.json()["labels"]
+    assert (labels["n_energy"], labels["n_forces"], labels["n_stress"]) == (10, 10, 10)
+    assert labels["stress_max"] == pytest.approx(max(np.abs(np.asarray(e.properties.stress)).max() for e in data))
+    assert labels["not_read"] == ["dft_virial6"]
+    assert "10 copies of others left out" in found.stderr
+    text = " ".join(alflow(*train, "--force").stdout.split())
+    assert "10 energies" in text
+    assert "not read: dft_virial6" in text
+
+    frames[3].info["REF_energy"] += 0.5
+    write("other.extxyz", frames, format="extxyz")
+    error = alflow("train", "virials.extxyz", "other.extxyz", "-o", "second", code=1).stderr
+    error = " ".join(error.split())
+    assert "virials.extxyz, frame 3 and other.extxyz, frame 3 are the same Cu4 with labels that differ" in error
+    for atoms in frames:
+        atoms.info["dft_energy"] = atoms.info.pop("REF_energy")
+    write("named.extxyz", frames, format="extxyz")
+    assert "(there are dft_energy, dft_virial6)" in alflow("train", "named.extxyz", "-o", "m", code=1).stderr
+
+
 def test_wrong_data_and_settings_are_named(alflow: Run, data: list[LabelledStructure]) -> None:
     write("bare.extxyz", [example.structure.to_atoms() for example in data], format="extxyz")
     found = alflow("train", "data.extxyz", "bare.extxyz", "-o", "model", code=1)

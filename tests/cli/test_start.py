@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,19 @@ def test_init_refuses(alflow: Run) -> None:
     assert Path("campaign.yaml").read_text() == before
     alflow("init", "-e", "Cu,Au", "--force")
     assert Path("campaign.yaml").read_text() != before
+
+
+TARGETS = "targets: {energy: 5, force: 0.00001, stress: 0.02}"
+
+
+def test_targets_in_other_units_are_asked_about(alflow: Run) -> None:
+    alflow("init")
+    path = Path("campaign.yaml")
+    path.write_text(re.sub(r"(?m)^targets:.*$(\n  .*$)*", TARGETS, path.read_text()))
+    text = alflow("check").stdout
+    assert "targets.energy is 5 eV/atom, which is very large (usual: 1e-05 to 0.1)" in text
+    assert "targets.force is 1e-05 eV/Å, which is very small" in text
+    assert "targets.stress" not in text
 
 
 def test_check_names_line_and_key(alflow: Run) -> None:

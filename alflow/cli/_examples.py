@@ -1,0 +1,115 @@
+"""Labelled structures of files for ``train`` and ``eval``: where each came from, and what of them was not read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alflow.cli._output import plural
+from alflow.errors import StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from alflow.potentials import LabelSummary
+    from alflow.structures import LabelledStructure, Properties
+
+LIKE_A_LABEL = re.compile(r"energ|force|stress|virial", re.IGNORECASE)
+READ = {"REF_energy", "REF_energy_extrapolated", "REF_forces", "REF_stress", "REF_virial", "REF_virials", "virial"}
+SAME_ENERGY, SAME_FORCE = 1e-6, 1e-5
+"""eV per atom and eV/Å: copies of one label differ by rounding only."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Labelled structures, file and frame of each, and entries like labels that were not read, with their frames."""
+
+    labelled: list[LabelledStructure]
+    origins: list[str]
+    not_read: Counter[str]
+
+
+def read_examples(paths: Sequence[Path]) -> Examples:
+    """Read every labelled structure of some files.
+
+    Raises
+    ------
+    StructureError
+        naming file and frame, if a structure carries no labels or there are none at all
+    """
+    from alflow.cli._data import read_frames
+    from alflow.structures import LabelledStructure
+
+    found = Examples(labelled=[], origins=[], not_read=Counter())
+    for atoms, origin in read_frames([str(path) for path in paths]):
+        others = _like_labels(atoms)
+        try:
+            found.labelled.append(LabelledStructure.from_atoms(atoms))
+        except StructureError as error:
+            there = f" (there are {', '.join(others)})" if others else ""
+            raise StructureError(f"{origin}: {error}{there}") from error
+        found.origins.append(origin)
+        found.not_read.update(others)
+    if not found.labelled:
+        raise StructureError(f"no structures in {', '.join(map(str, paths))}")
+    return found
+
+
+def without_copies(examples: Examples) -> tuple[Examples, int]:
+    """Leave out exact copies with the same label; returns what stays, and how many copies there were.
+
+    Raises
+    ------
+    StructureError
+        naming both frames, where two labels of one structure differ
+    """
+    first: dict[str, int] = {}
+    for i, example in enumerate(examples.labelled):
+        other = first.setdefault(example.structure.content_hash, i)
+        if other != i and not _same(examples.labelled[other].properties, example.properties):
+            difference = example.properties.energy - examples.labelled[other].properties.energy
+            raise StructureError(
+                f"{examples.origins[other]} and {examples.origins[i]} are the same {example.structure.formula} with "
+                f"labels that differ, the energies by {difference:.3g} eV: remove one of them"
+            )
+    kept = sorted(first.values())
+    left = Examples(
+        labelled=[examples.labelled[i] for i in kept],
+        origins=[examples.origins[i] for i in kept],
+        not_read=examples.not_read,
+    )
+    return left, len(examples.labelled) - len(kept)
+
+
+def labels_text(summary: LabelSummary, not_read: Counter[str]) -> str:
+    """Say what labels there are, in a line."""
+    low, high = summary.energy
+    parts = [f"{plural(summary.n_energy, 'energy', 'energies')} ({low:.3f} to {high:.3f} eV/atom)"]
+    if summary.force_rms is not None:
+        parts.append(
+            f"{summary.n_forces} with forces (rms {summary.force_rms:.2g}, at most {summary.force_max:.2g} eV/Å)"
+        )
+    if summary.stress_max is not None:
+        parts.append(f"{summary.n_stress} with stress (at most {summary.stress_max:.2g} eV/Å³)")
+    if not_read:
+        parts.append(f"not read: {', '.join(sorted(not_read))}")
+    return ", ".join(parts)
+
+
+def _like_labels(atoms: Atoms) -> list[str]:
+    """Entries that are called like labels but are not read as such."""
+    names = [*atoms.info, *atoms.arrays]
+    return sorted(n for n in names if LIKE_A_LABEL.search(n) and n not in READ and not n.startswith("alflow_"))
+
+
+def _same(one: Properties, other: Properties) -> bool:
+    n_atoms = 1 if one.forces is None else len(one.forces)
+    if abs(one.energy - other.energy) > SAME_ENERGY * n_atoms or (one.forces is None) != (other.forces is None):
+        return False
+    return one.forces is None or other.forces is None or bool(np.abs(one.forces - other.forces).max() <= SAME_FORCE)
