@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ from alflow.cli._target import (
 
 if TYPE_CHECKING:
     from alflow.loop import CampaignContext, Plan, Status
+    from alflow.report import OpenPhase
 
 BatchIds = Annotated[
     list[str] | None,
@@ -101,6 +103,7 @@ def run(
     from alflow.loop import RunLimits, RunState
     from alflow.loop import run as drive
     from alflow.loop import status as look
+    from alflow.report import open_phases
 
     limits = RunLimits(rounds=rounds, labels=labels, wall_seconds=None if hours is None else 3600.0 * hours)
     with (
@@ -110,10 +113,11 @@ def run(
         outcome = drive(ctx, limits=limits, work=work, resume=resume)
         rule = _stop_rule(ctx) if outcome.state is RunState.STOPPED else None
         found = look(ctx)
+        open_ = () if quiet or as_json else open_phases(ctx.ledger, ctx.campaign_id)
     if as_json:
         print_json({"campaign": ctx.name, **jsonable(outcome), "rule": rule})
     elif not quiet:
-        _print_result(found)
+        _print_result(found, open_)
     raise typer.Exit(_exit_code(rule, did_nothing=outcome.did_nothing))
 
 
@@ -127,13 +131,14 @@ def status(
     State, round and step, candidates, jobs, labels and budget, stable compounds.
     """
     from alflow.loop import status as look
+    from alflow.report import open_phases
 
     with opened_campaign(campaign, ledger, create=False) as ctx:
-        found = look(ctx)
+        found, open_ = look(ctx), open_phases(ctx.ledger, ctx.campaign_id)
     if as_json:
-        print_json(found)
+        print_json({**jsonable(found), "open": open_})
     else:
-        _print_status(found)
+        _print_status(found, open_)
 
 
 def approve(
@@ -333,9 +338,10 @@ def _print_plan(found: Plan, *, as_csv: bool) -> None:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
-def _print_status(found: Status) -> None:
+def _print_status(found: Status, open_: Sequence[OpenPhase]) -> None:
     from rich.text import Text
 
+    from alflow.cli._compounds import print_compounds
     from alflow.cli._console import stdout
     from alflow.cli._output import cell_style
     from alflow.ledger import driver_text
@@ -368,33 +374,17 @@ def _print_status(found: Status) -> None:
     for failure in found.failures:
         add("failures", f"{failure.count} {failure.kind.replace('_', ' ')}. {failure.suggestion}")
     add("ledger", found.ledger)
-    if found.stable:
+    if found.stable or open_:
         console.print()
-        _print_stable(found)
+    print_compounds(found.stable, open_)
 
 
-def _print_stable(found: Status) -> None:
-    """Print what may be called stable: on the hull, with a label at its relaxed geometry."""
-    from alflow.cli._output import print_table
-
-    columns = [
-        Column(key="formula", label="Compound"),
-        Column(key="space_group", label="Space group"),
-        Column(key="formation_energy", label="Formation energy", unit="eV/atom", digits=4),
-        Column(key="e_hull", label="Above hull", unit="eV/atom", digits=4),
-        Column(key="force", label="Residual force", unit="eV/Å"),
-        Column(key="stress", label="Residual stress", unit="eV/Å³", digits=4),
-        Column(key="id", label="ID"),
-    ]
-    print_table(columns, found.stable, title="stable, each with a label at its relaxed geometry")
-
-
-def _print_result(found: Status) -> None:
+def _print_result(found: Status, open_: Sequence[OpenPhase]) -> None:
     """Print what a run leaves behind: the compounds, and what they cost."""
+    from alflow.cli._compounds import print_compounds
     from alflow.cli._console import stderr
 
-    if found.stable:
-        _print_stable(found)
+    print_compounds(found.stable, open_)
     budget = "" if found.labels_budget is None else f" of {found.labels_budget}"
     failed = found.candidates.get("failed", 0) + found.candidates.get("quarantined", 0)
     spent = [

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alflow.report._open import OpenPhase, open_phases
     from alflow.report._page import write_report
     from alflow.report._summary import CampaignSummary, summarise
 
-__all__ = ["CampaignSummary", "summarise", "write_report"]
+__all__ = ["CampaignSummary", "OpenPhase", "open_phases", "summarise", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from alflow.report._page import write_report
 
         return write_report
+    if name in {"OpenPhase", "open_phases"}:
+        from alflow.report import _open
+
+        return getattr(_open, name)
     if name in {"CampaignSummary", "summarise"}:
         from alflow.report import _summary
 

@@ -108,6 +108,11 @@ class Hull:
     promising: tuple[HullPoint, ...]
     missing_references: tuple[str, ...]
 
+    @property
+    def unconfirmed(self) -> tuple[Compound, ...]:
+        """Compounds and elements on the hull of the labels that are open."""
+        return tuple(c for c in self.compounds if not c.confirmed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSummary:

@@ -68,7 +68,7 @@ def unconfirmed_compounds(data: ReportData) -> Iterator[Finding]:
     """Vertices of the hull whose label does not prove that they are relaxed."""
     if data.hull is None:
         return
-    open_ = [c for c in data.hull.compounds if not c.confirmed and max(c.fractions) < 1]
+    open_ = [c for c in data.hull.unconfirmed if max(c.fractions) < 1]
     if open_:
         names = ", ".join(f"{pretty_formula(c.formula)} ({c.remark})" for c in open_)
         yield Finding(
@@ -93,7 +93,7 @@ def unconfirmed_references(data: ReportData) -> Iterator[Finding]:
             suggestion="Add elemental structures with `alflow add`, or let round 0 design them (`round0` in the "
             "campaign file).",
         )
-    open_ = [c for c in data.hull.compounds if not c.confirmed and max(c.fractions) == 1]
+    open_ = [c for c in data.hull.unconfirmed if max(c.fractions) == 1]
     if open_:
         names = ", ".join(f"{pretty_formula(c.formula)} ({c.remark})" for c in open_)
         yield Finding(

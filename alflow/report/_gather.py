@@ -35,7 +35,7 @@ from alflow.report._data import (
 from alflow.report._hull import baseline, gather_hull
 
 if TYPE_CHECKING:
-    from alflow.ledger import Ledger
+    from alflow.ledger import Ledger, TheoryRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,8 @@ def gather(ledger: Ledger, campaign: str | int) -> ReportData:
 
 def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
     row = ledger.campaigns.get(campaign)
-    settings = row.config.get("campaign", row.config)
-    theory = _theory(ledger, row)
+    settings = settings_of(row)
+    theory = theory_of(ledger, row)
     records = Records(
         campaign=row,
         settings=settings,
@@ -123,7 +123,20 @@ def _gather(ledger: Ledger, campaign: str | int) -> ReportData:
     )
 
 
-def _theory(ledger: Ledger, row: CampaignRow) -> Any:
+def settings_of(row: CampaignRow) -> Mapping[str, Any]:
+    """The campaign's configuration, as its file had it."""
+    settings: Mapping[str, Any] = row.config.get("campaign", row.config)
+    return settings
+
+
+def theory_of(ledger: Ledger, row: CampaignRow) -> TheoryRow | None:
+    """Theory that labels a campaign; None where the ledger knows none.
+
+    Raises
+    ------
+    NotFoundError
+        if the campaign does not say which of several
+    """
     named = row.config.get("theory")
     if isinstance(named, str):
         return ledger.theories.get(named)
@@ -135,7 +148,7 @@ def _theory(ledger: Ledger, row: CampaignRow) -> Any:
     return known[0] if known else None
 
 
-def _theory_facts(theory: Any) -> dict[str, str]:
+def _theory_facts(theory: TheoryRow) -> dict[str, str]:
     facts = {"labeler": theory.labeler, "code": theory.code, "fingerprint": theory.fingerprint[:16]}
     if theory.name:
         facts = {"name": theory.name, **facts}

@@ -206,3 +206,12 @@ def test_several_campaigns_in_one_ledger(alflow: Run, campaign: Campaign) -> Non
     assert alflow("ls", "-L", campaign.url, "-C", "other", "--json").json() == []
     found = alflow("report", "-L", campaign.url, code=1)
     assert "several campaigns (ni-pt, other)" in found.stderr
+
+
+def test_a_report_takes_the_place_of_a_report_only(alflow: Run, campaign: Campaign) -> None:
+    for _ in range(2):
+        assert alflow("report", "--output", "r.html").stdout == "r.html\n"
+    before = campaign.file.read_text()
+    refused = alflow("report", "--output", campaign.file.name, code=1)
+    assert refused.stderr.startswith(f"error: {campaign.file.name} exists already and is no report of alflow")
+    assert campaign.file.read_text() == before

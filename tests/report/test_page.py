@@ -217,6 +217,7 @@ def test_prose_marks_code_and_escapes_the_rest() -> None:
 
 
 def test_exported_names() -> None:
-    assert alflow.report.__all__ == ["CampaignSummary", "summarise", "write_report"]
+    assert alflow.report.__all__ == ["CampaignSummary", "OpenPhase", "open_phases", "summarise", "write_report"]
+    assert all(getattr(alflow.report, name).__doc__ for name in alflow.report.__all__)
     with pytest.raises(AttributeError, match="no attribute"):
         alflow.report.nothing  # noqa: B018
