@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ class Database:
     ------
     UserError
         for a URL of another kind
+    LedgerError
+        if nobody here may read the file, or only where SQLite could write beside it
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -69,8 +71,10 @@ class Database:
         self._pid = os.getpid()
         #: False only while a migration rebuilds tables (SQLite)
         self.enforce_foreign_keys = True
-        self._writer = self._engine(write=True)
-        self._reader = self._engine(write=False) if self.is_sqlite else self._writer
+        self._writer = self._engine(self.url, write=True)
+        #: what a file that is read as one that never changes looked like; None where SQLite sees to it itself
+        self._sealed: tuple[int, int] | None = None
+        self._reader = self._engine(self._reading_url(), write=False) if self.is_sqlite else self._writer
 
     @property
     def shown_url(self) -> str:
@@ -88,11 +92,45 @@ class Database:
         """File of a SQLite database."""
         return Path(str(self.url.database)).absolute() if self.is_sqlite else None
 
-    def _engine(self, *, write: bool) -> Engine:
+    def _reading_url(self) -> URL:
+        """Where to read a SQLite file: as it is, or as one that never changes where it may not be written.
+
+        Readers write, too: the log (-wal) and its index (-shm) beside the file, which they make where there is none. A
+        folder that may not be written has no place for them; where it has, they would belong to the reader and lock the
+        file's owner out. What is there already can be read; without it the file alone is the ledger.
+        """
+        path = self.path
+        assert path is not None
+        if not path.exists() or why_unwritable(path) is None:
+            return self.url
+        if not os.access(path, os.R_OK):
+            raise LedgerError(f"the ledger {path} cannot be read: ask its owner for permission")
+        log, index = (path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))
+        if log.exists() and index.exists():
+            return self.url
+        if log.exists() and log.stat().st_size:
+            raise LedgerError(
+                f"{log.name} holds what the last writer of {path} had no time to store, and only who may write there "
+                f"can read it: copy {path.name}, {log.name} and {path.name}.files to a folder of your own"
+            )
+        self._sealed = _state_of(path)
+        return self.url.set(database=path.as_uri(), query={"uri": "true", "mode": "ro", "immutable": "1"})
+
+    def _refuse_changed(self) -> None:
+        if self.path is not None and self._sealed not in {None, _state_of(self.path)}:
+            raise LedgerError(f"the ledger {self.path} was written to while it was read: repeat the command")
+
+    def _engine(self, url: URL, *, write: bool) -> Engine:
         if not self.is_sqlite:
-            settings = {name: value for name, value in CONNECTION_SETTINGS.items() if name not in self.url.query}
-            return create_engine(self.url, json_serializer=to_json, pool_pre_ping=True, connect_args=settings)
-        engine = create_engine(self.url, json_serializer=to_json, connect_args={"timeout": BUSY_SECONDS})
+            settings = {name: value for name, value in CONNECTION_SETTINGS.items() if name not in url.query}
+            return create_engine(url, json_serializer=to_json, pool_pre_ping=True, connect_args=settings)
+        engine = create_engine(url, json_serializer=to_json, connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "do_connect")
+        def _refuse(*_: Any) -> None:
+            obstacle = why_unwritable(Path(str(url.database)).absolute()) if write else None
+            if obstacle is not None:
+                raise LedgerError(obstacle)
 
         @event.listens_for(engine, "connect")
         def _configure(connection: Any, _record: Any) -> None:
@@ -115,13 +153,19 @@ class Database:
         return engine
 
     def use_write_ahead_log(self) -> None:
-        """Let readers pass writers (SQLite); the mode is a property of the file, set once when it is created."""
+        """Let readers pass writers (SQLite); the mode is a property of the file, set once when it is created.
+
+        Raises
+        ------
+        LedgerError
+            if the file cannot be written
+        """
         if self.is_sqlite:
-            raw = self._writer.raw_connection()
             try:
-                raw.cursor().execute("PRAGMA journal_mode = WAL")
-            finally:
-                raw.close()
+                with closing(self._writer.raw_connection()) as raw:
+                    raw.cursor().execute("PRAGMA journal_mode = WAL")
+            except sqlite3.Error as error:
+                raise LedgerError(f"the ledger {self.shown_url} refused: {error}") from error
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -136,7 +180,7 @@ class Database:
         Raises
         ------
         LedgerError
-            if the database refuses or stays locked
+            if the database refuses, stays locked or may not be written
         LedgerUnavailableError
             if it cannot be reached, the connection is lost, or its disk is full; a commit that was under way may have
             taken effect
@@ -169,7 +213,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One view (SQLite: a snapshot); inside a write block of this thread it sees that block's changes."""
+        """One view (SQLite: a snapshot); inside a write block of this thread it sees that block's changes.
+
+        Raises
+        ------
+        LedgerError
+            if the database refuses, or a file that was taken for one that never changes did change
+        LedgerUnavailableError
+            if the database cannot be reached or the connection is lost
+        """
         current: Connection | None = getattr(self._local, "write", None) or getattr(self._local, "read", None)
         if current is not None:
             yield current
@@ -184,7 +236,9 @@ class Database:
                 finally:
                     self._local.read = None
         except DBAPIError as error:
+            self._refuse_changed()
             raise self._explain(error) from error
+        self._refuse_changed()
 
     @property
     def in_write(self) -> bool:
@@ -242,6 +296,32 @@ def _is_away(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     lost = state is None and isinstance(error, OperationalError | InterfaceError)
     return error.connection_invalidated or lost or state in _AWAY or (state or "").startswith("08")
+
+
+def why_unwritable(path: Path) -> str | None:
+    """Why a SQLite ledger may not be written, or made, by whoever asks, and what to do; None where it may.
+
+    The folder counts as much as the file: the write-ahead log lies there.
+    """
+    if not path.exists():
+        if not path.parent.exists() or os.access(path.parent, os.W_OK | os.X_OK):
+            return None
+        return (
+            f"the folder {path.parent} cannot be written, so no ledger {path.name} can be made there: ask its owner "
+            "for permission, or name another place (`ledger:` in the campaign file, or --ledger)"
+        )
+    for place in (path.parent, path):
+        if not os.access(place, os.W_OK):
+            return (
+                f"{place} cannot be written, so the ledger {path} can only be read: ask its owner for permission, or "
+                f"go on with a copy of your own (`alflow db backup --ledger {path} --output FILE`)"
+            )
+    return None
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 def parse_url(url: str | URL) -> URL:

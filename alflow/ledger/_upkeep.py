@@ -11,13 +11,13 @@ from pathlib import Path
 
 from alflow.errors import LedgerError, LedgerVersionError, NotFoundError, UserError
 from alflow.ledger._check import find_problems
-from alflow.ledger._engine import Database
+from alflow.ledger._engine import Database, why_unwritable
 from alflow.ledger._ledger import files_directory
 from alflow.ledger._migrate import check_version, exists
 
 
 def check_ledger(url: str, *, directory: Path | str | None = None) -> list[str]:
-    """What is wrong with a ledger, one sentence with its remedy per problem; empty for a sound one.
+    """What is wrong with a ledger, one sentence with its remedy per problem; empty for a sound one that may be written.
 
     Raises
     ------
@@ -33,7 +33,8 @@ def check_ledger(url: str, *, directory: Path | str | None = None) -> list[str]:
         except LedgerVersionError as error:
             return [str(error)]
         folder = Path(directory) if directory is not None else files_directory(database)
-        return find_problems(database, folder)
+        unwritable = None if database.path is None else why_unwritable(database.path)
+        return [*find_problems(database, folder), *([] if unwritable is None else [unwritable])]
     finally:
         database.close()
 
@@ -49,7 +50,7 @@ def backup_ledger(url: str, path: Path | str) -> Path:
     UserError
         if the target exists
     LedgerError
-        if ``pg_dump`` is missing or fails
+        if the target cannot be written, or ``pg_dump`` is missing or fails
     """
     target = Path(path).absolute()
     files = target.with_name(f"{target.name}.files")
@@ -66,7 +67,7 @@ def backup_ledger(url: str, path: Path | str) -> Path:
         try:
             # the database first: files are only ever added, so the copy of the folder holds all that the rows name
             if database.is_sqlite:
-                _copy_sqlite(Path(str(database.path)), partial)
+                _copy_sqlite(database, partial)
             else:
                 _dump_postgresql(database, partial)
             if source.is_dir():
@@ -79,10 +80,15 @@ def backup_ledger(url: str, path: Path | str) -> Path:
     return target
 
 
-def _copy_sqlite(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new, pages=4096, sleep=0.01)
-        new.execute("PRAGMA journal_mode = WAL")
+def _copy_sqlite(source: Database, target: Path) -> None:
+    try:
+        with source.read() as connection, closing(sqlite3.connect(target)) as new:
+            old = connection.connection.driver_connection
+            assert old is not None
+            old.backup(new, pages=4096, sleep=0.01)
+            new.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.Error as error:
+        raise LedgerError(f"{target} cannot be written ({error}): name another place for the backup") from error
 
 
 def _dump_postgresql(database: Database, target: Path) -> None:
