@@ -35,7 +35,6 @@ _GEOMETRY = (
     "n_elements",
     "volume",
     "charge",
-    "space_group",
 )
 _OWN = ("id", "campaign_id", "structure_id", "relation", "pinned", "deliberate", *_SHARED, *_SCORES)
 #: the rest of a row is taken as it is stored

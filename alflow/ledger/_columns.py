@@ -35,7 +35,6 @@ class CandidateColumn(StrEnum):
     N_ELEMENTS = "n_elements"
     VOLUME = "volume"
     CHARGE = "charge"
-    SPACE_GROUP = "space_group"
     CAMPAIGN = "campaign"
     STATE = "state"
     REASON = "reason"
@@ -95,7 +94,6 @@ _ABOUT = MappingProxyType(
         _C.N_ELEMENTS: _About(label="Elements"),
         _C.VOLUME: _About(label="Volume", unit="Å³"),
         _C.CHARGE: _About(label="Charge", unit="e"),
-        _C.SPACE_GROUP: _About(label="Space group"),
         _C.CAMPAIGN: _About(label="Campaign", kind=_TEXT),
         _C.STATE: _About(label="State", kind=_TEXT),
         _C.REASON: _About(label="Reason", kind=_TEXT),

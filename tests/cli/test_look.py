@@ -67,7 +67,13 @@ def test_ls_of_nothing(alflow: Run, campaign: Campaign) -> None:
 
 
 def test_wrong_selections_and_columns_name_the_nearest(alflow: Run, campaign: Campaign) -> None:
-    for arguments, hint in ((["uu>1"], "did you mean u?"), (["-c", "formla"], "formula"), (["-s", "-e_hul"], "e_hull")):
+    wrong = [
+        (["uu>1"], "did you mean u?"),
+        (["-c", "formla"], "formula"),
+        (["-s", "-e_hul"], "e_hull"),
+        (["space_group=225"], "no column"),  # not stored: nothing found would be no answer
+    ]
+    for arguments, hint in wrong:
         found = alflow("ls", *arguments, code=1)
         assert found.stdout == ""
         assert found.stderr.startswith("error: ")
