@@ -140,6 +140,17 @@ def test_every_exit_code_is_documented() -> None:
         assert f"| {int(code)} |" in text, f"docs/commands.md does not explain exit code {int(code)}"
 
 
+def test_every_column_of_ls_is_documented_with_its_unit() -> None:
+    from alflow.cli._columns import COLUMNS
+
+    section = (ROOT / "docs" / "ledger.md").read_text().partition("\n## Selections\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| `")]
+    for key, column in COLUMNS.items():
+        found = [cells for cells in rows if len(cells) >= 2 and f"`{key}`" in cells[0] and "=" not in cells[0]]
+        assert found, f"docs/ledger.md does not explain the column {key}"
+        assert any(not column.unit or column.unit in cells[-1] for cells in found), f"docs/ledger.md: unit of {key}"
+
+
 def test_every_make_target_explains_itself() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

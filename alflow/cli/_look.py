@@ -87,11 +87,11 @@ def ls(
         limit = ROWS_ON_TERMINAL if sys.stdout.isatty() and not (as_json or as_csv) else 0
     campaign, conditions = split_campaign(selection or [], campaign)
     with opened(campaign, ledger) as target:
-        from alflow.cli._columns import check_column, choose_columns, drop_empty, values
+        from alflow.cli._columns import check_sort, choose_columns, drop_empty, label_energies, values
 
         chosen = choose_columns(columns if columns or target.campaign is not None else "+campaign")
         if sort is not None:
-            check_column(sort.removeprefix("-"))
+            check_sort(sort.removeprefix("-"))
         found = target.ledger.candidates(
             ",".join(conditions),
             campaign=None if target.campaign is None else target.campaign.id,
@@ -99,7 +99,9 @@ def ls(
             limit=limit + 1 if limit else None,
             offset=offset,
         )
-    rows = [values(candidate, chosen) for candidate in (found[:limit] if limit else found)]
+        shown = found[:limit] if limit else found
+        energies = label_energies(target.ledger, shown, chosen)
+    rows = [values(candidate, chosen, energies.get(candidate.id)) for candidate in shown]
     if columns is None and not (as_json or as_csv):
         chosen = drop_empty(chosen, rows)
     if rows or as_json or as_csv:

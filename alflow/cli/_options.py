@@ -51,10 +51,11 @@ def complete_columns(incomplete: str) -> list[str]:
 
 def complete_sort(incomplete: str) -> list[str]:
     """Offer the columns of ``ls``, and with a leading dash the same from largest to smallest."""
-    from alflow.cli._columns import COLUMNS
+    from alflow.cli._columns import COLUMNS, LABEL_COLUMNS
 
     dash = "-" if incomplete.startswith("-") else ""
-    return [f"{dash}{key}" for key in COLUMNS if key.startswith(incomplete[len(dash) :])]
+    names = [key for key in COLUMNS if key not in LABEL_COLUMNS]
+    return [f"{dash}{key}" for key in names if key.startswith(incomplete[len(dash) :])]
 
 
 _CAMPAIGN_HELP = (

@@ -145,6 +145,19 @@ class Labels:
             rows = sorted(best.values(), key=lambda row: int(row.id))
         return [label_row(row) for row in rows]
 
+    def energies(self, theory_id: int, structure_ids: Sequence[int]) -> dict[int, float]:
+        """Energies in eV of the labels that :meth:`get` finds, by structure; structures without one are missing."""
+        with self._database.read() as connection:
+            query = select(t.Label.id, t.Label.structure_id, t.Label.theory_id, t.Label.energy).where(
+                t.Label.theory_id.in_(counting_theories(connection, theory_id)),
+                t.Label.quality == LabelQuality.ACCEPTED,
+                among(connection, t.Label.structure_id, structure_ids),
+            )
+            found: dict[int, float] = {}
+            for row in sorted(connection.execute(query), key=lambda row: _preference(row, theory_id)):
+                found.setdefault(row.structure_id, row.energy)
+        return found
+
     def of_other_theories(self, campaign_id: int, theory_id: int) -> dict[int, int]:
         """Labelled candidates of a campaign without a label that counts for a theory: their number by the label's."""
         with self._database.read() as connection:

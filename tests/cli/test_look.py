@@ -12,8 +12,8 @@ import pytest
 from alflow.cli._columns import COLUMNS, DEFAULT, choose_columns
 from alflow.errors import FailureKind, SelectionError
 from alflow.folder.outputs import compress
-from alflow.ledger import WorkerIdentity, open_ledger
-from alflow.structures import Structure
+from alflow.ledger import LabelKind, NewCandidate, WorkerIdentity, open_ledger
+from alflow.structures import Properties, Structure
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Campaign, Run
@@ -57,6 +57,50 @@ def test_ls_has_a_value_for_every_column(alflow: Run, campaign: Campaign) -> Non
     assert rows[2]["campaign"] == campaign.name
     assert rows[2]["n_elements"] == 2
     assert rows[4]["duplicate_of"] == campaign.ids[0]
+
+
+def test_predictions_and_labels_have_columns_of_their_own(alflow: Run, campaign: Campaign) -> None:
+    columns = "id,energy,energy_per_atom,label_energy,label_energy_per_atom"
+    rows = {row["id"]: row for row in alflow("ls", "-c", columns, "--json").json()}
+    labelled, predicted = rows[campaign.ids[1]], rows[campaign.ids[2]]
+    with open_ledger(campaign.url, create=False) as ledger:
+        [theory] = ledger.theories.list()
+        label = ledger.labels.get(ledger.pool.get(campaign.ids[1]).structure_id, theory.id)
+    assert label is not None
+    assert labelled["label_energy"] == pytest.approx(label.properties.energy)
+    assert labelled["label_energy_per_atom"] == pytest.approx(label.properties.energy / 4)
+    assert labelled["energy"] is None
+    assert (predicted["energy"], predicted["energy_per_atom"]) == (-22.1, pytest.approx(-22.1 / 4))
+    assert predicted["label_energy"] is predicted["label_energy_per_atom"] is None
+    heading = alflow("ls", "-c", columns).stdout.replace("\n", " ")
+    assert heading.count("Predicted") == heading.count("Label") == 2
+
+
+def test_labels_of_another_theory_are_not_those_of_the_campaign(alflow: Run, campaign: Campaign) -> None:
+    with open_ledger(campaign.url, create=False) as ledger:
+        other = ledger.theories.register("other", "emt", {}, "another", {}, "e" * 64)
+        ledger.campaigns.create("other", "", {"theory": other.fingerprint}, 1)
+        row = ledger.pool.get(campaign.ids[2])
+        ledger.labels.store(row.structure_id, other.id, Properties(energy=-1.0), kind=LabelKind.IMPORTED, evidence={})
+        ledger.pool.add(
+            ledger.campaigns.get("other").id,
+            None,
+            [NewCandidate(structure=ledger.pool.structures([row.id])[0], source="files")],
+        )
+    rows = alflow("ls", "-L", campaign.url, "-c", "campaign,structure,label_energy", "--json").json()
+    found = {row["campaign"]: row["label_energy"] for row in rows if row["structure"] == row_of(rows, "other")}
+    assert found == {campaign.name: None, "other": -1.0}
+
+
+def row_of(rows: list[dict[str, object]], campaign: str) -> object:
+    """Structure of the only candidate of a campaign."""
+    [structure] = [row["structure"] for row in rows if row["campaign"] == campaign]
+    return structure
+
+
+def test_labels_are_no_order(alflow: Run, campaign: Campaign) -> None:
+    found = alflow("ls", "-s", "-label_energy", code=1)
+    assert "label_energy can be shown, not sorted by" in found.stderr
 
 
 def test_ls_of_nothing(alflow: Run, campaign: Campaign) -> None:

@@ -50,8 +50,13 @@ def test_labels_count_in_one_direction_until_it_is_withdrawn(
         first.structure_id,
         second.structure_id,
     }
+    assert ledger.labels.energies(new.id, [first.structure_id, second.structure_id, 999]) == {
+        first.structure_id: 1.0,
+        second.structure_id: 2.0,
+    }
     assert ledger.labels.of_other_theories(campaign.id, new.id) == {}
     # not the other way round
+    assert ledger.labels.energies(theory.id, [first.structure_id, second.structure_id]) == {first.structure_id: 1.0}
     assert accepted(ledger, theory) == [old_label]
     assert label_of(ledger, second.structure_id, theory) is None
     assert ledger.labels.of_other_theories(campaign.id, theory.id) == {new.id: 1}
