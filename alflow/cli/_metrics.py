@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alflow.potentials import Kind, actual_errors, coverage
+from alflow.potentials import Kind, actual_errors, coverage, rank_correlation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,10 @@ class KindMetrics:
         in the unit of the kind: eV/atom, eV/Å, eV/Å³
     sigma
         mean calibrated 1σ; None for one member
-    coverage90, spearman
-        calibration on these structures; None without calibration or with too few rows
+    coverage90
+        share of errors inside the calibrated 90 % interval; None without calibration or with too few rows
+    spearman
+        rank correlation of expected and actual errors; None with too few rows
     """
 
     n: int
@@ -107,8 +109,13 @@ def _judge(prediction: Prediction, properties: Sequence[Properties]) -> dict[Kin
         finite = np.isfinite(sigma)
         if finite.any():
             judged[kind] = {"sigma": float(sigma[finite].mean())}
+    errors = actual_errors(prediction.means, properties, prediction.spreads)
     if prediction.calibration is not None:
-        errors = actual_errors(prediction.means, properties, prediction.spreads)
         for kind, found in coverage(prediction.calibration, prediction.spreads, errors).items():
             judged.setdefault(kind, {}).update(coverage90=found.coverage90, spearman=found.spearman)
+        return judged
+    for kind, values in judged.items():
+        spread, error = prediction.spreads.of(kind), errors.of(kind)
+        usable = np.isfinite(spread) & np.isfinite(error)
+        values["spearman"] = rank_correlation(spread[usable], error[usable])
     return judged

@@ -274,8 +274,10 @@ def _print_metrics(metrics: Metrics) -> None:
         Column(key="coverage90", label="in 90 %", digits=2),
         Column(key="spearman", label="rank corr.", digits=2),
     ]
+    if not metrics.calibrated:
+        columns = [c for c in columns if c.key != "coverage90"]
     if metrics.n_members < 2:
-        columns = [c for c in columns if c.key not in {"sigma", "coverage90", "spearman"}]
+        columns = [c for c in columns if c.key not in {"sigma", "spearman"}]
     rows = [
         _metric_row("energy", metrics.energy, 1e3, "meV/atom"),
         _metric_row("force", metrics.force, 1e3, "meV/Å"),
@@ -289,7 +291,7 @@ def _print_metrics(metrics: Metrics) -> None:
     if metrics.far_from_data is not None:
         title += f"; {100 * metrics.far_from_data:.0f} % far from the training data"
     if metrics.n_members > 1 and not metrics.calibrated:
-        title += "; not calibrated, as only campaigns do: errors are larger than the spread"
+        title += "; spreads are not calibrated, only a campaign does that"
     print_rows(columns, [row for row in rows if row is not None], title=title)
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from alflow.potentials._calibration import Calibration, KindCalibration, fit_calibration
-from alflow.potentials._coverage import Coverage, coverage, drift_warning
+from alflow.potentials._coverage import Coverage, coverage, drift_warning, rank_correlation
 from alflow.potentials._kinds import PotentialKind, load_committee, potential_kind
 from alflow.potentials._prediction import Prediction
 from alflow.potentials._protocol import BatchEvaluator, Committee
@@ -95,6 +95,7 @@ __all__ = [
     "leading_kinds",
     "load_committee",
     "potential_kind",
+    "rank_correlation",
     "spreads",
     "summarise_labels",
     "train_committee",

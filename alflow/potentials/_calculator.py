@@ -19,7 +19,8 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
     """Energy, forces and stress of the committee's mean; what it does not know among the extra results.
 
     Extra results: ``energies_committee`` (K,), ``energy_spread`` (eV/atom), ``force_spread`` (eV/Å), ``stress_spread``
-    (eV/Å³), ``energy_error``, ``force_error``, ``stress_error`` (calibrated 1σ) and ``u``; absent for a single member.
+    (eV/Å³), ``energy_error``, ``force_error``, ``stress_error`` (calibrated 1σ, or the bare
+    spread of a committee without calibration) and ``u``; absent for a single member.
     Neighbour lists are kept while atoms and cell move; see :class:`BatchEvaluator`.
 
     Parameters

@@ -85,16 +85,22 @@ def _judge(
         rms_sigma = np.array([math.sqrt(np.square(sigma[b]).mean()) for b in bins])
         rms_error = np.array([math.sqrt(np.square(e[b]).mean()) for b in bins])
         ence = float(np.mean(np.abs(rms_sigma - rms_error) / rms_sigma))
-    varies = n > 2 and np.ptp(sigma) > 0 and np.ptp(e) > 0
     constant = np.full(n, math.sqrt(np.square(e).mean()) or np.finfo(float).tiny)
     return Coverage(
         n=n,
         coverage90=float(np.mean(e <= found.interval_factor * sigma)),
         ence=ence,
-        spearman=float(stats.spearmanr(sigma, e).statistic) if varies else None,
+        spearman=rank_correlation(sigma, e),
         nll=_nakagami_nll(sigma, e, found.shape),
         nll_constant=_nakagami_nll(constant, e, found.shape),
     )
+
+
+def rank_correlation(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
+    """Spearman's rank correlation of expected and found errors; None where it has no meaning."""
+    if len(found) < 3 or np.ptp(expected) == 0 or np.ptp(found) == 0:
+        return None
+    return float(stats.spearmanr(expected, found).statistic)
 
 
 def _nakagami_nll(sigma: NDArray[np.float64], e: NDArray[np.float64], m: float) -> float:
