@@ -6,6 +6,7 @@ compiler; nobody needs one for a right result.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -50,7 +51,8 @@ def load_library(text: str) -> ctypes.CDLL:
     """Load the library of a source text, compiled now if it is not in the cache.
 
     The cache is ``alflow/kernels`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; its files are named by a hash of source,
-    flags, compiler and processor, and appear complete or not at all, so processes may share it.
+    flags, compiler and processor, and appear complete or not at all, so processes may share it. Where it cannot be
+    written, what lies there is used, and the rest is compiled for this process alone.
 
     Raises
     ------
@@ -68,10 +70,10 @@ def load_library(text: str) -> ctypes.CDLL:
     identity = "\n".join([text, *flags, _version(compiler), _processor()])
     name = hashlib.sha256(identity.encode()).hexdigest()[:20]
     folder = cache_folder()
-    library = folder / f"{name}.so"
-    if library.is_file():
-        with contextlib.suppress(OSError):  # damaged: compiled again
-            return ctypes.CDLL(str(library))
+    for library in (_shared_folder() / f"{name}.so", folder / f"{name}.so"):
+        if _trusted(library):
+            with contextlib.suppress(OSError):  # damaged: compiled again
+                return ctypes.CDLL(str(library))
     _compile(compiler, flags, text, library)
     try:
         return ctypes.CDLL(str(library))
@@ -80,20 +82,41 @@ def load_library(text: str) -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """Folder of compiled kernels; where the user's cache cannot be written, a private one of this process."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alflow" / "kernels"
+    """Folder to compile kernels into; where the user's cache cannot be written, a private one of this process."""
+    with contextlib.suppress(OSError):
+        folder = _shared_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
             return folder
-    except (OSError, RuntimeError):  # it cannot be written, or there is no home
-        pass
     return _private_folder()
+
+
+def _shared_folder() -> Path:
+    """The user's cache, which may be one that can only be read."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alflow" / "kernels"
+    except RuntimeError:  # there is no home
+        return _private_folder()
+
+
+def _trusted(library: Path) -> bool:
+    """Whether a library is there and nobody but this user, or root, can have put it there."""
+    try:
+        return all(path.stat().st_uid in {0, os.getuid()} for path in (library, library.parent))
+    except OSError:
+        return False
 
 
 @cache
 def _private_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="alflow-kernels-"))
+    folder, process = Path(tempfile.mkdtemp(prefix="alflow-kernels-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:  # and not in a child that was forked from it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def _compile(compiler: str, flags: list[str], text: str, library: Path) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alflow.cli._examples import labels_text, read_examples, without_copies
 from alflow.cli._options import ForceOption, JsonOption, QuietOption, complete_campaign, require_new_file
 from alflow.cli._output import Column, duration, plural, print_json, print_rows
 from alflow.errors import ConfigError, StructureError
@@ -85,6 +84,7 @@ def train(
 
     Interrupted, the same command continues where it was.
     """
+    from alflow.cli._examples import labels_text, read_examples, without_copies
     from alflow.cli._reporter import ConsoleReporter
     from alflow.cli._training_folder import TrainingFolder
     from alflow.potentials import compute_threads, load_committee, potential_kind, summarise_labels
@@ -151,6 +151,7 @@ def evaluate(
     Prints the errors of energy, force and stress, and how well the committee knows them.
     """
     from alflow.cli._console import working
+    from alflow.cli._examples import read_examples
     from alflow.cli._metrics import measure
     from alflow.potentials import load_committee
 

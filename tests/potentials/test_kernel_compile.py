@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -224,3 +225,33 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(
     assert folder.is_dir()
     assert folder.stat().st_mode & 0o077 == 0
     shutil.rmtree(folder)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("forget")
+def test_a_cache_that_can_only_be_read_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load_kernels(SHAPE)
+    for cached in (load_kernels, native.load_library):
+        cached.cache_clear()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(native, "cache_folder", lambda: tmp_path / "private")  # what it is where nothing can be written
+    monkeypatch.setattr(native, "_compile", refuse)
+    assert load_kernels(SHAPE).vector_length() > 0
+
+
+def test_a_private_cache_goes_with_its_process(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    program = (
+        "import os; from alflow.native import cache_folder\n"
+        "folder = cache_folder(); (folder / 'x.so').write_text('')\n"
+        "if os.fork() == 0: raise SystemExit  # a child leaves it alone\n"
+        "os.wait(); assert folder.is_dir(); print(folder)"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(blocked)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert not Path(done.stdout.strip()).exists()
