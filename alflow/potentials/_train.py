@@ -128,8 +128,10 @@ def train_committee(
             edges = [EdgeList.of(e.structure, core.numbers, spec.r_max) for e in examples]
     is_warm = warm is not None and warm.core is not None
     start = core
-    if is_warm:
-        core, moved = align_zero(core, [examples[i] for i in learned], [edges[i] for i in learned])
+    if is_warm and initial is not None:
+        core, moved = align_zero(
+            core, initial.core.numbers, [examples[i] for i in learned], [edges[i] for i in learned]
+        )
         note += moved
 
     data = TrainingSet(core, examples, edges, repulsions)

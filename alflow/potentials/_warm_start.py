@@ -105,7 +105,10 @@ def extend_core(initial: NativeCommittee, fresh: CommitteeCore) -> WarmStart:
 
 
 def align_zero(
-    core: CommitteeCore, examples: Sequence[LabelledStructure], edges: Sequence[EdgeList]
+    core: CommitteeCore,
+    known: NDArray[np.int64],
+    examples: Sequence[LabelledStructure],
+    edges: Sequence[EdgeList],
 ) -> tuple[CommitteeCore, str]:
     """Bring the reference energies of an earlier committee to the zero of energy of new labels.
 
@@ -116,6 +119,8 @@ def align_zero(
     ----------
     core
         with the weights of the earlier committee
+    known
+        atomic numbers that the earlier committee knew
     examples, edges
         what is learned from
 
@@ -125,31 +130,41 @@ def align_zero(
     """
     counts, energies = composition(examples, core.numbers), np.array([e.properties.energy for e in examples])
     predicted = core.predict(edges, derivatives=False).energy.mean(axis=0)
-    moves = zero_shift(counts, energies - predicted, np.array([len(e.centres) > 0 for e in edges]))
+    matter, new = np.array([len(e.centres) > 0 for e in edges]), ~np.isin(core.numbers, known)
+    moves = zero_shift(counts, energies - predicted, matter, new)
     lonely = lonely_energies(examples, edges, core.numbers)
     references = np.where(np.isnan(lonely), core.references + moves, lonely)
     if np.array_equal(references, core.references):
         return core, ""
     in_matter = core.references + moves + np.array(core.constants.cohesion)
     constants = replace(core.constants, cohesion=tuple((in_matter - references).tolist()))
-    return replace(core, references=references, constants=constants), zero_note(core.elements, moves)
+    return replace(core, references=references, constants=constants), zero_note(core.elements, np.where(new, 0.0, moves))
 
 
-def zero_shift(counts: NDArray[np.float64], off: NDArray[np.float64], matter: NDArray[np.bool_]) -> NDArray[np.float64]:
+def zero_shift(
+    counts: NDArray[np.float64], off: NDArray[np.float64], matter: NDArray[np.bool_], new: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Energies per element, (n_elements,) eV, that explain large differences `off` (n,) of energies; else zeros.
 
-    Elements without a structure are left where they are.
+    Where moving the `new` elements alone (n_elements,) explains them, the others stay, for what is known of them holds.
+    Elements without a structure stay where they are.
     """
-    moves = np.zeros(counts.shape[1])
     matter = matter if matter.any() else np.ones(len(off), dtype=bool)
-    there = counts[matter].sum(axis=0) > 0
-    total = counts[matter].sum(axis=1)
-    found = fit_references(counts[matter][:, there], off[matter])
-    before = np.sqrt(np.mean((off[matter] / total) ** 2))
-    after = np.sqrt(np.mean(((off[matter] - counts[matter][:, there] @ found) / total) ** 2))
-    if before > FAR and after < EXPLAINED * before:
-        moves[there] = found
-    return moves
+    counts, total = counts[matter], counts[matter].sum(axis=1)
+    per_atom = off[matter] / total
+    there = counts.sum(axis=0) > 0
+
+    def left(moves: NDArray[np.float64]) -> float:
+        return float(np.sqrt(np.mean((per_atom - counts @ moves / total) ** 2)))
+
+    nothing = np.zeros(counts.shape[1])
+    enough = EXPLAINED * left(nothing)
+    if left(nothing) <= FAR:
+        return nothing
+    of_new, of_all = nothing.copy(), nothing.copy()
+    of_new[new] = np.linalg.lstsq(counts[:, new] / total[:, None], per_atom)[0]
+    of_all[there] = fit_references(counts[:, there], off[matter])
+    return next((moves for moves in (of_new, of_all) if left(moves) < enough), nothing)
 
 
 def zero_note(elements: Sequence[str], moves: NDArray[np.float64]) -> str:

@@ -340,6 +340,7 @@ def test_a_warm_start_moves_to_the_zero_of_the_labels(labelled: list[Atoms], com
     p = both.predict(alloys)
     off = (p.energy_mean - [a.info["REF_energy"] for a in alloys]) / p.n_atoms
     assert np.abs(off).max() < 3.0
+    np.testing.assert_allclose(both.predict(nickel).energy, first.predict(nickel).energy, atol=1e-6)
 
 
 def test_a_warm_start_learns_of_an_isolated_atom(labelled: list[Atoms], committee: NativeCommittee) -> None:

@@ -112,7 +112,7 @@ def train_mace_committee(
     # isolated atoms stand in the data, so that indices are those of the caller, but in no batch
     note = start.note
     if start.kind == "earlier":
-        core, moved = _align_zero(core, examples, edges, learned)
+        core, moved = _align_zero(core, examples, learned)
         note += moved
     data = TrainingSet(core, examples, edges, [Repulsion.of(e, active=False) for e in edges])
     engine: Any = core.engine  # its batches are of another kind than those of the native engines
@@ -215,17 +215,14 @@ def _why_not(initial: MaceCommittee, spec: MaceSpec, numbers: NDArray[np.int64])
 
 
 def _align_zero(
-    core: MaceCore, examples: Sequence[LabelledStructure], edges: Sequence[EdgeList], learned: NDArray[np.int64]
+    core: MaceCore, examples: Sequence[LabelledStructure], learned: NDArray[np.int64]
 ) -> tuple[MaceCore, str]:
     """Bring the reference energies of an earlier committee to the zero of energy of new labels."""
     of = MaceCommittee(core=replace(core, familiar=None), targets=Targets())
     predicted = of.predict([examples[i].structure for i in learned], stress=False).energy.mean(axis=0)
     off = np.array([examples[i].properties.energy for i in learned]) - predicted
-    moves = zero_shift(
-        composition([examples[i] for i in learned], core.numbers),
-        off,
-        np.array([len(edges[i].centres) for i in learned]) > 0,
-    )
+    counts = composition([examples[i] for i in learned], core.numbers)
+    moves = zero_shift(counts, off, np.ones(len(learned), dtype=bool), np.zeros(len(core.numbers), dtype=bool))
     elements = [element_symbol(int(z)) for z in core.numbers]
     return replace(core, references=core.references + moves), zero_note(elements, moves)
 
