@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alflow.cli._output import plural
-from alflow.errors import StructureError
+from alflow.errors import StructureError, UserError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LIKE_A_LABEL = re.compile(r"energ|force|stress|virial", re.IGNORECASE)
 READ = {"REF_energy", "REF_energy_extrapolated", "REF_forces", "REF_stress", "REF_virial", "REF_virials", "virial"}
+NAMED = ("energy", "forces", "stress", "virial")
 SAME_ENERGY, SAME_FORCE = 1e-6, 1e-5
 """eV per atom and eV/Å: copies of one label differ by rounding only."""
 
@@ -35,29 +36,51 @@ class Examples:
     not_read: Counter[str]
 
 
-def read_examples(paths: Sequence[Path]) -> Examples:
-    """Read every labelled structure of some files.
+def parse_keys(given: Sequence[str]) -> dict[str, str]:
+    """Read ``energy=dft_energy`` and the like.
+
+    Raises
+    ------
+    UserError
+        if one is none of these
+    """
+    keys = {}
+    for text in given:
+        label, equals, name = text.partition("=")
+        if label not in NAMED or not equals or not name:
+            raise UserError(f"--key {text}: write one of {', '.join(NAMED)}, =, and its name in the file")
+        keys[label] = name
+    return keys
+
+
+def read_examples(paths: Sequence[Path], keys: Mapping[str, str]) -> Examples:
+    """Read every labelled structure of some files; `keys` are the names of labels that are called otherwise there.
 
     Raises
     ------
     StructureError
-        naming file and frame, if a structure carries no labels or there are none at all
+        naming file and frame, if a structure carries no labels, or there are none at all of a kind that `keys` names
     """
     from alflow.cli._data import read_frames
     from alflow.structures import LabelledStructure
 
     found = Examples(labelled=[], origins=[], not_read=Counter())
+    unseen = dict(keys)
     for atoms, origin in read_frames([str(path) for path in paths]):
-        others = _like_labels(atoms)
+        for label in _rename(atoms, keys):
+            unseen.pop(label, None)
+        others = [name for name in _like_labels(atoms) if name not in keys.values()]
         try:
             found.labelled.append(LabelledStructure.from_atoms(atoms))
         except StructureError as error:
-            there = f" (there are {', '.join(others)})" if others else ""
+            there = f" (there are {', '.join(others)}; --key energy={others[0]} reads one)" if others else ""
             raise StructureError(f"{origin}: {error}{there}") from error
         found.origins.append(origin)
         found.not_read.update(others)
     if not found.labelled:
         raise StructureError(f"no structures in {', '.join(map(str, paths))}")
+    if unseen:
+        raise StructureError(f"no structure has {', '.join(unseen.values())}, which --key names")
     return found
 
 
@@ -100,6 +123,18 @@ def labels_text(summary: LabelSummary, not_read: Counter[str]) -> str:
     if not_read:
         parts.append(f"not read: {', '.join(sorted(not_read))}")
     return ", ".join(parts)
+
+
+def _rename(atoms: Atoms, keys: Mapping[str, str]) -> list[str]:
+    """Give labels the names that alflow reads; returns which were there."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    seen = []
+    for label, name in keys.items():
+        value = atoms.info.get(name, atoms.arrays.get(name, results.get(name)))
+        if value is not None:
+            (atoms.arrays if label == "forces" else atoms.info)[f"REF_{label}"] = value
+            seen.append(label)
+    return seen
 
 
 def _like_labels(atoms: Atoms) -> list[str]:

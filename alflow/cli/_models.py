@@ -35,6 +35,15 @@ DataFiles = Annotated[
         show_default=False,
     ),
 ]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="LABEL=NAME",
+        help="Name of a label in the files: energy=dft_energy; also forces, stress, virial.",
+        show_default=False,
+    ),
+]
 
 
 def train(
@@ -75,6 +84,7 @@ def train(
             "--cpu-seconds", "-t", metavar="SECONDS", help="CPU time for the training, s.", show_default=False
         ),
     ] = None,
+    key: KeyOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random numbers.")] = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -84,12 +94,13 @@ def train(
 
     Interrupted, the same command continues where it was.
     """
-    from alflow.cli._examples import labels_text, read_examples, without_copies
+    from alflow.cli._examples import labels_text, parse_keys, read_examples, without_copies
     from alflow.cli._reporter import ConsoleReporter
     from alflow.cli._training_folder import TrainingFolder
     from alflow.potentials import compute_threads, load_committee, potential_kind, summarise_labels
 
     require_new_file(output, force=force)
+    keys = parse_keys(key or ())
     earlier = None if initial is None else load_committee(initial)
     spec, training, targets = _training_settings(
         settings,
@@ -103,7 +114,7 @@ def train(
     threads = contextlib.nullcontext() if settings is None else compute_threads(training.threads)
     with ConsoleReporter(quiet=quiet) as report, threads:
         report.step("read")
-        read, n_copies = without_copies(read_examples(data))
+        read, n_copies = without_copies(read_examples(data, keys))
         examples, summary = read.labelled, summarise_labels(read.labelled)
         report.step("read", plural(len(examples), "labelled structure"))
         if n_copies:
@@ -144,6 +155,7 @@ def evaluate(
         Path, typer.Argument(metavar="MODEL", help="A committee that `alflow train` or `alflow committee save` wrote.")
     ],
     data: DataFiles,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a committee with labelled structures.
@@ -151,13 +163,13 @@ def evaluate(
     Prints the errors of energy, force and stress, and how well the committee knows them.
     """
     from alflow.cli._console import working
-    from alflow.cli._examples import read_examples
+    from alflow.cli._examples import parse_keys, read_examples
     from alflow.cli._metrics import measure
     from alflow.potentials import load_committee
 
     committee = load_committee(model)
     with working("reading"):
-        examples = read_examples(data).labelled
+        examples = read_examples(data, parse_keys(key or ())).labelled
     strange = {e for example in examples for e in example.structure.elements} - set(committee.elements)
     if strange:
         raise StructureError(

@@ -138,7 +138,8 @@ def align_zero(
         return core, ""
     in_matter = core.references + moves + np.array(core.constants.cohesion)
     constants = replace(core.constants, cohesion=tuple((in_matter - references).tolist()))
-    return replace(core, references=references, constants=constants), zero_note(core.elements, np.where(new, 0.0, moves))
+    core = replace(core, references=references, constants=constants)
+    return core, zero_note(core.elements, np.where(new, 0.0, moves))
 
 
 def zero_shift(

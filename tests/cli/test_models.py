@@ -137,7 +137,34 @@ def test_labels_are_told_and_copies_left_out(alflow: Run, data: list[LabelledStr
     for atoms in frames:
         atoms.info["dft_energy"] = atoms.info.pop("REF_energy")
     write("named.extxyz", frames, format="extxyz")
-    assert "(there are dft_energy, dft_virial6)" in alflow("train", "named.extxyz", "-o", "m", code=1).stderr
+    error = " ".join(alflow("train", "named.extxyz", "-o", "m", code=1).stderr.split())
+    assert "(there are dft_energy, dft_virial6; --key energy=dft_energy reads one)" in error
+
+
+def test_labels_by_other_names(alflow: Run, data: list[LabelledStructure]) -> None:
+    frames = []
+    for example in data:
+        atoms = example.to_atoms()
+        atoms.info = {
+            "dft_energy": example.properties.energy,
+            "dft_virial": -np.asarray(example.properties.stress) * atoms.get_volume(),
+        }
+        atoms.arrays["dft_force"] = atoms.arrays.pop("REF_forces")
+        frames.append(atoms)
+    write("gap.extxyz", frames, format="extxyz")
+    keys = ("--key", "energy=dft_energy", "--key", "forces=dft_force", "--key", "virial=dft_virial")
+    labels = alflow("train", "gap.extxyz", "-o", "model", "-k", "1", "-e", "1", "--json", *keys).json()["labels"]
+    assert (labels["n_energy"], labels["n_forces"], labels["n_stress"], labels["not_read"]) == (10, 10, 10, [])
+    found = alflow("eval", "model", "gap.extxyz", "--json", *keys).json()
+    same = alflow("eval", "model", "data.extxyz", "--json").json()
+    assert found["stress"]["mae"] == pytest.approx(same["stress"]["mae"], rel=1e-6)
+    assert found["force"]["mae"] == pytest.approx(same["force"]["mae"], rel=1e-6)
+    for wrong, told in (
+        ("energy:dft_energy", "write one of energy"),
+        ("forces=dft_forces", "no structure has dft_forces"),
+    ):
+        error = alflow("eval", "model", "gap.extxyz", *keys[:2], "--key", wrong, code=1).stderr
+        assert told in " ".join(error.split())
 
 
 def test_wrong_data_and_settings_are_named(alflow: Run, data: list[LabelledStructure]) -> None:
