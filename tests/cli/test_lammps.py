@@ -38,9 +38,11 @@ def test_writes_a_file_and_prints_the_input(alflow: Run, model: Path) -> None:
     assert "pair_style      mliap unified model.mliap 0\n" in printed
     assert "pair_coeff      * * Cu Au\n" in printed
     assert pickle.loads(Path("model.mliap").read_bytes()).element_types == ["Cu", "Au"]
-    record = alflow("lammps", str(model), "-o", "model.mliap", "--json").json()
+    record = alflow("lammps", str(model), "-o", "model.mliap", "--force", "--json").json()
     assert record["elements"] == ["Cu", "Au"]
     assert record["input"] == printed.splitlines()
+    spaced = alflow("lammps", str(model), "-o", "my model.mliap").stdout
+    assert 'pair_style      mliap unified "my model.mliap" 0' in spaced
 
 
 def test_wrong_names_are_refused(alflow: Run, model: Path) -> None:
