@@ -138,6 +138,7 @@ def import_(
     )
     from alflow.cli._reporter import ConsoleReporter
     from alflow.loop import import_labels
+    from alflow.potentials import summarise_labels
 
     campaign, rest = split_campaign(files, campaign)
     check_table(table)
@@ -147,6 +148,9 @@ def import_(
         found = read_labels(rest, ctx.config.elements, report)
         report.step("read", plural(found.usable, "labelled structure"))
         examples = [(frame.example, frame.origin) for frame in found.frames if frame.example is not None]
+        if examples:
+            for doubt in summarise_labels([example for example, _ in examples]).doubts:
+                report.note(doubt)
         report.step("import")
         result = import_labels(ctx, examples, declared)
         report.step("import", plural(result.taken, "label"))

@@ -14,6 +14,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
+from ase.io import write
 
 from alflow.ledger import open_ledger
 from alflow.loop import _people
@@ -200,6 +201,19 @@ def test_stopped_in_the_middle_it_leaves_whole_labels(
     assert len(imported(campaign)) == before + 2
     found = alflow("import", "data", "--theory", "emt", "--table", "what.csv", "--json").json()
     assert (found["taken"], found["already_known"]) == (2, 2)
+
+
+def test_doubtful_labels_are_asked_about(alflow: Run, campaign: Campaign) -> None:
+    frames = []
+    for number in range(1, 7):
+        atoms = alloy(number)
+        energy = atoms.get_potential_energy() - 3.0 * len(atoms) * (number % 2)  # every other one of another code
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        frames.append(atoms)
+    write("mixed.extxyz", frames, format="extxyz")
+    error = " ".join(alflow("import", "mixed.extxyz", "--theory", "emt").stderr.split())
+    assert "are all of one theory, of the whole cell, and in eV?" in error
+    assert "no label has forces" in error
 
 
 def test_what_is_refused_at_once(alflow: Run, campaign: Campaign) -> None:
