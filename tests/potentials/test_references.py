@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from numpy.typing import NDArray
 
-from alflow.potentials._references import fit_references
+from alflow.potentials import CommitteeSpec, TrainingSpec, train_committee
+from alflow.potentials._references import energy_scale, fit_references
+from tests.potentials.conftest import cells, label
 
 RNG = np.random.default_rng(0)
 
@@ -52,3 +55,35 @@ def test_many_elements() -> None:
     references = list(RNG.normal(size=89) * 100)
     found = fit_references(counts, labels(counts, references, 0.01))
     np.testing.assert_allclose(found, references, atol=1.0)
+
+
+def test_a_structure_far_off_does_not_move_the_others() -> None:
+    counts = RNG.integers(1, 4, size=(30, 2)).astype(float)
+    energies = labels(counts, [-5.0, -6.0], 0.05)
+    found = fit_references(np.vstack([counts, [4.0, 0.0]]), np.append(energies, 400.0))
+    np.testing.assert_allclose(found, fit_references(counts, energies), atol=0.3)
+
+
+def test_few_extreme_structures_do_not_set_the_scale() -> None:
+    forces = [RNG.normal(size=(4, 3)) for _ in range(30)]
+    residual = RNG.normal(size=30) * 0.1
+    usual = energy_scale(residual, forces)
+    assert usual == pytest.approx(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
+    extreme = energy_scale(np.append(residual, 100.0), [*forces, np.full((4, 3), 1000.0)])
+    assert usual < extreme < 2 * usual
+    assert energy_scale(np.zeros(1), []) == 0.05
+    assert energy_scale(np.zeros(3), [np.zeros((2, 3))] * 2 + [np.ones((2, 3))]) == pytest.approx(np.sqrt(1 / 3))
+
+
+def test_a_close_pair_among_the_labels_does_no_harm() -> None:
+    """Two of four atoms 0.5 Å apart, with forces of 1,300 eV/Å; force errors elsewhere were ten times as large."""
+    train, test = [label(a) for a in cells(30)], [label(a) for a in cells(20, 77)]
+    close = bulk("Ni", cubic=True)
+    close.positions[1] = close.positions[0] + [0.5, 0, 0]
+    spec, training = CommitteeSpec(channels=8, l_max=2, l_product=1, n_members=2), TrainingSpec(steps=300)
+    errors = []
+    for some in (train, [*train, label(close)]):
+        p = train_committee(some, spec, training).predict(test)
+        found = [(f - a.arrays["REF_forces"]).ravel() for f, a in zip(p.force_mean, test, strict=True)]
+        errors.append(float(np.abs(np.concatenate(found)).mean()))
+    assert errors[1] < 4 * errors[0]

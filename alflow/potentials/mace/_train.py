@@ -19,7 +19,7 @@ from alflow.potentials._distance import FeatureDistance
 from alflow.potentials._engine import DTYPES
 from alflow.potentials._geometry import EdgeList
 from alflow.potentials._optimiser import OptimiserState
-from alflow.potentials._references import SMALLEST_SCALE, composition, fit_references
+from alflow.potentials._references import composition, energy_scale, fit_references
 from alflow.potentials._report import TrainingProgress
 from alflow.potentials._repulsion import Repulsion
 from alflow.potentials._spec import TrainingSpec, changed_fields
@@ -234,9 +234,7 @@ def _from_scratch(
     counts, energies, matter = _compositions(examples, numbers, edges)
     references = fit_references(counts[matter], energies[matter])
     residual = (energies - counts @ references)[matter] / counts[matter].sum(axis=1)
-    forces = [e.properties.forces.ravel() for e in examples if e.properties.forces is not None]
-    rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
-    scale = max(rms, float(np.sqrt(np.mean(residual**2))), SMALLEST_SCALE)
+    scale = energy_scale(residual, [e.properties.forces for e in examples if e.properties.forces is not None])
     neighbours = sum(len(e.centres) for e in edges) / sum(len(e.atoms) for e, m in zip(edges, matter, strict=True) if m)
     models, config = new_models(spec, numbers, scale=scale, neighbours=max(neighbours, 1.0), seed=seed)
     engines = [ModuleEngine(m, _trainable(m, spec), DTYPES[spec.dtype]) for m in models]
