@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -213,7 +214,20 @@ def test_limits_end_the_program(tmp_path: Path, limits: dict[str, float], kind: 
     with pytest.raises(LabelFailure) as caught:
         labeler(ALUMINIUM, **limits).label(slow_structure(), tmp_path / "job")
     assert caught.value.kind is kind
+    assert "pw.x" not in names_in(tmp_path)
+    deadline = time.monotonic() + 10
+    while processes_in(tmp_path) and time.monotonic() < deadline:  # MPI's daemon, of a session of its own, notices it
+        time.sleep(0.05)
     assert not processes_in(tmp_path)
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of the programs that run below a folder."""
+    found = set()
+    for pid in processes_in(folder):
+        with contextlib.suppress(OSError):  # it has ended since
+            found.add(Path(f"/proc/{pid}/comm").read_text().strip())
+    return found
 
 
 def test_a_worker_that_is_killed_leaves_no_program_behind(tmp_path: Path) -> None:
@@ -234,8 +248,7 @@ def test_a_worker_that_is_killed_leaves_no_program_behind(tmp_path: Path) -> Non
         if output.exists() and "Self-consistent Calculation" in output.read_text():
             break
         time.sleep(0.05)
-    running = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in processes_in(job)}
-    assert "pw.x" in running
+    assert "pw.x" in names_in(job)
     process.send_signal(signal.SIGKILL)
     process.wait()
     while processes_in(job) and time.monotonic() < deadline:
