@@ -75,7 +75,7 @@ class TrainingSpec(BaseModel):
     validate_every: int = Field(
         default=50,
         ge=1,
-        description="least steps between two looks at the held-out structures: after epochs and within long ones",
+        description="least steps between two looks at the held-out structures; more where these are many",
     )
     patience: int = Field(
         default=8,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 VALIDATION_BATCH = 32
 PATIENCE_SHARE = 0.25
 """Of the steps so far: without improvement for less than this, noise of the held-out loss has not been ruled out."""
+LEARNED_BETWEEN_LOOKS = 4
+"""Structures to learn from between two looks, for each that is looked at."""
 COOLING_SHARE, COOLING_STEPS = 0.15, 100
 """The cool-down takes this share of the steps so far, and at least so many steps."""
 
@@ -123,6 +125,9 @@ class Trainer:
         self.share = torch.from_numpy(share).to(data.dtype)
         self.rows, self.held_out = learned, held_out
         self.steps_per_epoch = math.ceil(len(self.rows) / training.batch_size)
+        # many held-out structures are looked at less often, so that looks stay a small part of the work
+        learned_between = LEARNED_BETWEEN_LOOKS * len(held_out)
+        self.look_steps = max(training.validate_every, math.ceil(learned_between / training.batch_size))
         steps = training.warm_steps if warm else training.steps
         self.n_epochs = training.max_epochs or max(1, math.ceil(steps / self.steps_per_epoch))
         self.peak = training.warm_learning_rate if warm else training.learning_rate
@@ -256,7 +261,7 @@ class Trainer:
 
     def _look(self, state: TrainerState, loss: float, *, force: bool) -> float | None:
         """Judge the averaged weights on the held-out structures when it is time."""
-        due = state.optimiser.step - state.last_look >= self.training.validate_every
+        due = state.optimiser.step - state.last_look >= self.look_steps
         if not (due or force):
             return None
         state.last_look = state.optimiser.step
