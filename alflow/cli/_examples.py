@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
     from alflow.structures import LabelledStructure, Properties
 
 LIKE_A_LABEL = re.compile(r"energ|force|stress|virial", re.IGNORECASE)
-READ = {"REF_energy", "REF_energy_extrapolated", "REF_forces", "REF_stress", "REF_virial", "REF_virials", "virial"}
+READ = {"REF_energy", "REF_energy_extrapolated", "REF_forces", "REF_stress", "REF_virial", "REF_virials"}
 NAMED = ("energy", "forces", "stress", "virial")
-SAME_ENERGY, SAME_FORCE = 1e-6, 1e-5
-"""eV per atom and eV/Å: copies of one label differ by rounding only."""
+SAME_ENERGY, SAME_COMPONENT = 1e-5, 1e-5
+"""eV of a structure, and eV/Å and eV/Å³: copies of one label differ by rounding only."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examples:
-    """Labelled structures, file and frame of each, and entries like labels that were not read, with their frames."""
+    """Labelled structures, file and frame of each, and names of entries like labels that were not read."""
 
     labelled: list[LabelledStructure]
     origins: list[str]
-    not_read: Counter[str]
+    not_read: set[str]
 
 
 def parse_keys(given: Sequence[str]) -> dict[str, str]:
@@ -64,7 +63,7 @@ def read_examples(paths: Sequence[Path], keys: Mapping[str, str]) -> Examples:
     from alflow.cli._data import read_frames
     from alflow.structures import LabelledStructure
 
-    found = Examples(labelled=[], origins=[], not_read=Counter())
+    found = Examples(labelled=[], origins=[], not_read=set())
     unseen = dict(keys)
     for atoms, origin in read_frames([str(path) for path in paths]):
         for label in _rename(atoms, keys):
@@ -110,7 +109,7 @@ def without_copies(examples: Examples) -> tuple[Examples, int]:
     return left, len(examples.labelled) - len(kept)
 
 
-def labels_text(summary: LabelSummary, not_read: Counter[str]) -> str:
+def labels_text(summary: LabelSummary, not_read: set[str]) -> str:
     """Say what labels there are, in a line."""
     low, high = summary.energy
     parts = [f"{plural(summary.n_energy, 'energy', 'energies')} ({low:.3f} to {high:.3f} eV/atom)"]
@@ -139,12 +138,15 @@ def _rename(atoms: Atoms, keys: Mapping[str, str]) -> list[str]:
 
 def _like_labels(atoms: Atoms) -> list[str]:
     """Entries that are called like labels but are not read as such."""
+    read = READ if "REF_energy" in atoms.info else READ | {"virial"}
     names = [*atoms.info, *atoms.arrays]
-    return sorted(n for n in names if LIKE_A_LABEL.search(n) and n not in READ and not n.startswith("alflow_"))
+    return sorted(n for n in names if LIKE_A_LABEL.search(n) and n not in read and not n.startswith("alflow_"))
 
 
 def _same(one: Properties, other: Properties) -> bool:
-    n_atoms = 1 if one.forces is None else len(one.forces)
-    if abs(one.energy - other.energy) > SAME_ENERGY * n_atoms or (one.forces is None) != (other.forces is None):
+    if abs(one.energy - other.energy) > SAME_ENERGY:
         return False
-    return one.forces is None or other.forces is None or bool(np.abs(one.forces - other.forces).max() <= SAME_FORCE)
+    for x, y in ((one.forces, other.forces), (one.stress, other.stress)):
+        if (x is None) != (y is None) or (x is not None and y is not None and np.abs(x - y).max() > SAME_COMPONENT):
+            return False
+    return True

@@ -217,10 +217,12 @@ def _training_settings(
 
 def _require_same_shape(path: Path | None, initial: BaseModel, spec: BaseModel) -> None:
     """Refuse to start from a committee that training would have to leave aside."""
-    before, now = initial.model_dump(exclude={"dtype"}), spec.model_dump(exclude={"dtype"})
-    names = ["kind"] if before["kind"] != now["kind"] else [n for n in before if before[n] != now.get(n)]
+    from alflow.potentials import changed_fields
+
+    names = [name for name in changed_fields(initial, spec) if name != "dtype"]
     if names:
-        differ = ", ".join(f"{name} {before[name]} (wanted: {now[name]})" for name in names)
+        names = ["kind"] if "kind" in names else names  # two kinds have few settings in common
+        differ = ", ".join(f"{name} {getattr(initial, name)} (wanted: {getattr(spec, name)})" for name in names)
         raise ConfigError(
             f"training cannot start from {path}, which has {differ}: let settings agree, or leave --initial out"
         )

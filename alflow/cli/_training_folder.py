@@ -59,11 +59,11 @@ class TrainingFolder:
         UserError
             if another training stands there, or something else does
         """
-        if self.path.exists():
+        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             found = None
             with contextlib.suppress(OSError, ValueError):
                 found = json.loads((self.path / CALL).read_text(encoding="utf-8"))
-            if found is None:
+            if not isinstance(found, dict):
                 raise UserError(f"{self.path} is in the way: move it elsewhere, or choose another --output")
             differ = [name for name, value in self.call.items() if found.get(name) != value]
             if differ:
@@ -72,7 +72,7 @@ class TrainingFolder:
                     "continue it, delete the folder to give it up, or choose another --output"
                 )
             return (self.path / CHECKPOINT).is_file()
-        self.path.mkdir()
+        self.path.mkdir(exist_ok=True)
         (self.path / CALL).write_text(json.dumps(self.call, indent=1) + "\n", encoding="utf-8")
         return False
 

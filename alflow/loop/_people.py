@@ -22,6 +22,7 @@ from alflow.ledger import (
 from alflow.loop._context import CampaignContext, equate_command
 from alflow.loop._duplicates import CampaignDuplicates, FoundDuplicate, renew_fingerprints
 from alflow.loop._ingest import IngestReport, ingest
+from alflow.potentials import why_unusable
 from alflow.structures import Fingerprint, LabelledStructure, Structure, fingerprint
 
 PERSON = "person"
@@ -147,6 +148,10 @@ def import_labels(
         if example.theory is not None and example.theory not in counting:
             detail = f"says that its theory is {example.theory[:12]}, the campaign's is {ctx.theory.fingerprint[:12]}"
             found[number] = _refused(origin, "of another theory, by its own word", detail)
+            continue
+        reason = why_unusable(example)
+        if reason is not None:  # in the ledger it would stop every training
+            found[number] = _refused(origin, "no label to learn from", reason)
             continue
         try:
             usable.append((number, example, origin, fingerprint(example.structure)))

@@ -15,7 +15,7 @@ from alflow.potentials._kinds import PotentialKind, load_committee, potential_ki
 from alflow.potentials._prediction import Prediction
 from alflow.potentials._protocol import BatchEvaluator, Committee
 from alflow.potentials._report import ErrorSummary, TrainingProgress, TrainingReport
-from alflow.potentials._spec import CommitteeSpec, TrainingSpec
+from alflow.potentials._spec import CommitteeSpec, TrainingSpec, changed_fields
 from alflow.potentials._targets import Kind, Targets
 from alflow.potentials._uncertainty import (
     Errors,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from alflow.potentials._calculator import CommitteeCalculator
     from alflow.potentials._committee import NativeCommittee
     from alflow.potentials._conformance import check_committee
+    from alflow.potentials._dataset import why_unusable
     from alflow.potentials._engine import kernel_state
     from alflow.potentials._explorer import ExploringCommittee
     from alflow.potentials._label_doubts import LabelSummary, summarise_labels
@@ -55,6 +56,7 @@ _LAZY = {
     "kernel_state": "_engine",
     "summarise_labels": "_label_doubts",
     "train_committee": "_train",
+    "why_unusable": "_dataset",
 }
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "TrainingReport",
     "TrainingSpec",
     "actual_errors",
+    "changed_fields",
     "check_committee",
     "compute_threads",
     "coverage",
@@ -99,6 +102,7 @@ __all__ = [
     "spreads",
     "summarise_labels",
     "train_committee",
+    "why_unusable",
 ]
 
 

@@ -20,8 +20,8 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]  # ASE carries no t
 
     Extra results: ``energies_committee`` (K,), ``energy_spread`` (eV/atom), ``force_spread`` (eV/Å), ``stress_spread``
     (eV/Å³), ``energy_error``, ``force_error``, ``stress_error`` (calibrated 1σ, or the bare
-    spread of a committee without calibration) and ``u``; absent for a single member.
-    Neighbour lists are kept while atoms and cell move; see :class:`BatchEvaluator`.
+    spread of a committee without calibration) and ``u``; absent for a single member. Neighbour lists are kept while
+    atoms and cell move; see :class:`BatchEvaluator`.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def as_examples(train: Sequence[Atoms | LabelledStructure]) -> list[LabelledStru
     first: dict[str, int] = {}
     for i, example in enumerate(examples):
         p = example.properties
-        reason = _why_unusable(example)
+        reason = why_unusable(example)
         if reason is not None:
             raise PotentialError(f"training structure {i} ({example.structure.formula}): {reason}")
         other = first.setdefault(example.structure.content_hash, i)
@@ -84,7 +84,8 @@ def _refuse_two_theories(examples: Sequence[LabelledStructure]) -> None:
             )
 
 
-def _why_unusable(example: LabelledStructure) -> str | None:
+def why_unusable(example: LabelledStructure) -> str | None:
+    """Say why a training would refuse a label; None where it does not."""
     p, n_atoms = example.properties, example.structure.n_atoms
     shapes = (("energy", p.energy, ()), ("forces", p.forces, (n_atoms, 3)), ("stress", p.stress, (3, 3)))
     for name, value, shape in shapes:

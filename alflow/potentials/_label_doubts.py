@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alflow.errors import StructureError
 from alflow.potentials._radial import bond_lengths
 from alflow.potentials._references import composition, fit_references
 from alflow.structures import neighbour_list
@@ -21,7 +22,7 @@ REMAINDER = 1.0
 """eV per atom, rms: more than structures of one composition usually differ by."""
 STRESS = 0.3
 """eV/Å³ (48 GPa): where half of the stresses are larger, another unit is likelier."""
-FAR_APART, LOOKED_AT, SHELL = 1.6, 200, 3.0
+FAR_APART, LOOKED_AT, SHELL = 1.6, 200, 2.5
 """Of the sum of covalent radii; structures that are looked at; of the same, how far neighbours are searched."""
 
 
@@ -109,7 +110,10 @@ def _nearest(examples: Sequence[LabelledStructure]) -> float:
     for example in examples[:: max(1, len(examples) // LOOKED_AT)]:
         numbers = np.asarray(example.structure.numbers)
         lengths = bond_lengths(numbers)
-        pairs = neighbour_list(example.structure, SHELL * float(lengths.max()))
+        try:
+            pairs = neighbour_list(example.structure, SHELL * float(lengths.max()))
+        except StructureError:  # atoms on one place: refused, with its name, by whoever uses the structure
+            continue
         if len(pairs):
             ratios.append(float((pairs.distances / lengths[pairs.centres, pairs.neighbours]).min()))
     return float(np.median(ratios)) if ratios else 0.0

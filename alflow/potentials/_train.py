@@ -119,20 +119,17 @@ def train_committee(
         references=references,
         weights=layout.initial(spec.n_members, seed, DTYPES[spec.dtype]),
     )
-    warm = extend_core(initial, core) if initial is not None else None
-    note = ""
-    if warm is not None:
-        note = warm.note
+    note, is_warm = "", False
+    start = core  # before its zero moves: by it a checkpoint knows its call, on any number of threads
+    if initial is not None:
+        warm = extend_core(initial, core)
+        note, is_warm = warm.note, warm.core is not None
         if warm.core is not None:
-            core = warm.core
-            edges = [EdgeList.of(e.structure, core.numbers, spec.r_max) for e in examples]
-    is_warm = warm is not None and warm.core is not None
-    start = core
-    if is_warm and initial is not None:
-        core, moved = align_zero(
-            core, initial.core.numbers, [examples[i] for i in learned], [edges[i] for i in learned]
-        )
-        note += moved
+            start = warm.core
+            edges = [EdgeList.of(e.structure, start.numbers, spec.r_max) for e in examples]
+            to_learn = [examples[i] for i in learned], [edges[i] for i in learned]
+            core, moved = align_zero(start, initial.core.numbers, *to_learn)
+            note += moved
 
     data = TrainingSet(core, examples, edges, repulsions)
     trainer = Trainer(core.engine, data, share, learned, held_out, training, targets, seed=seed, warm=is_warm)

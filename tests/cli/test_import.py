@@ -216,6 +216,20 @@ def test_doubtful_labels_are_asked_about(alflow: Run, campaign: Campaign) -> Non
     assert "no label has forces" in error
 
 
+def test_one_impossible_frame_keeps_no_other_out(alflow: Run, campaign: Campaign) -> None:
+    frames = []
+    for number in (1, 2, 3):
+        atoms = alloy(number)
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+        frames.append(atoms)
+    frames[1].positions[1] = frames[1].positions[0]
+    frames[1].calc = SinglePointCalculator(frames[1], energy=-1.0)
+    write("three.extxyz", frames, format="extxyz")
+    found = alflow("import", "three.extxyz", "--theory", "emt", "--json").json()
+    assert (found["taken"], len(found["refused"])) == (2, 1)
+    assert "three.extxyz, frame 1" in found["refused"][0]
+
+
 def test_what_is_refused_at_once(alflow: Run, campaign: Campaign) -> None:
     Path("notes.txt").touch()
     Path("empty").mkdir()

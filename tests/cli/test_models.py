@@ -94,6 +94,10 @@ def test_the_folder_of_a_training_holds_nothing_else(
     assert "model.training is in the way" in alflow(*train, code=1).stderr
     assert Path("model.training/mine.txt").read_text() == "years of work"
     Path("model.training").rename("elsewhere")
+    Path("model.training").mkdir()
+    Path("model.training/call.json").write_text("[]")
+    assert "model.training is in the way" in alflow(*train, code=1).stderr
+    Path("model.training/call.json").unlink()  # empty, as a kill at its first moment leaves it: no hindrance
 
     def stop(self: NativeCommittee, path: Path) -> None:
         raise PotentialError("the machine is switched off")
@@ -116,6 +120,7 @@ def test_labels_are_told_and_copies_left_out(alflow: Run, data: list[LabelledStr
         atoms = example.to_atoms()
         atoms.info["REF_virial"] = -atoms.info.pop("REF_stress") * atoms.get_volume()
         atoms.info["dft_virial6"] = np.ones(6)
+        atoms.info["virial"] = np.eye(3)  # not read beside REF_energy
         frames.append(atoms)
     write("virials.extxyz", frames, format="extxyz")
     train = ("train", "virials.extxyz", "virials.extxyz", "-o", "model", "-k", "1", "-e", "1")
@@ -123,12 +128,17 @@ def test_labels_are_told_and_copies_left_out(alflow: Run, data: list[LabelledStr
     labels = found.json()["labels"]
     assert (labels["n_energy"], labels["n_forces"], labels["n_stress"]) == (10, 10, 10)
     assert labels["stress_max"] == pytest.approx(max(np.abs(np.asarray(e.properties.stress)).max() for e in data))
-    assert labels["not_read"] == ["dft_virial6"]
+    assert labels["not_read"] == ["dft_virial6", "virial"]
     assert "10 copies of others left out" in found.stderr
     text = " ".join(alflow(*train, "--force").stdout.split())
     assert "10 energies" in text
-    assert "not read: dft_virial6" in text
+    assert "not read: dft_virial6, virial" in text
 
+    frames[3].info["REF_virial"] = frames[3].info["REF_virial"] + np.eye(3)
+    write("other.extxyz", frames, format="extxyz")
+    assert "labels that differ" in " ".join(
+        alflow("train", *train[1:3], "other.extxyz", "-o", "x", code=1).stderr.split()
+    )
     frames[3].info["REF_energy"] += 0.5
     write("other.extxyz", frames, format="extxyz")
     error = alflow("train", "virials.extxyz", "other.extxyz", "-o", "second", code=1).stderr

@@ -76,7 +76,7 @@ def test_few_extreme_structures_do_not_set_the_scale() -> None:
 
 
 def test_a_close_pair_among_the_labels_does_no_harm() -> None:
-    """Two of four atoms 0.5 Å apart, with forces of 1,300 eV/Å; force errors elsewhere were ten times as large."""
+    """Two of four atoms 0.5 Å apart, with forces of 1,300 eV/Å; force errors elsewhere were twenty times as large."""
     train, test = [label(a) for a in cells(30)], [label(a) for a in cells(20, 77)]
     close = bulk("Ni", cubic=True)
     close.positions[1] = close.positions[0] + [0.5, 0, 0]

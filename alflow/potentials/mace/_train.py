@@ -109,11 +109,11 @@ def train_mace_committee(
     left_out = np.setdiff1d(np.arange(len(examples)), learned)
     share = member_shares(len(examples), left_out, spec.n_members, training, seed)
 
-    # isolated atoms stand in the data, so that indices are those of the caller, but in no batch
     note = start.note
     if start.kind == "earlier":
         core, moved = _align_zero(core, examples, learned)
         note += moved
+    # isolated atoms stand in the data, so that indices are those of the caller, but in no batch
     data = TrainingSet(core, examples, edges, [Repulsion.of(e, active=False) for e in edges])
     engine: Any = core.engine  # its batches are of another kind than those of the native engines
     trainer = Trainer(
